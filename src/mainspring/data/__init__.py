@@ -1,0 +1,1 @@
+"""Floor 3: versions of datasets, quality checks and the quarantine."""

@@ -1,0 +1,116 @@
+"""What the ledger's tables say of datasets: declarations and versions."""
+
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+
+from mainspring.core.clock import Instant
+from mainspring.core.errors import NotFound
+from mainspring.data.spec import Dataset
+from mainspring.data.tables import DATASET, VERSION, VersionRow, newest_first, spec_of, to_us
+from mainspring.data.tables import version_row as _version_row
+from mainspring.data.token import Token
+from mainspring.store.database import Database
+
+
+class History:
+    """The declarations and versions of one project's datasets."""
+
+    def __init__(self, *, project: str, database: Database) -> None:
+        self._project = project
+        self._database = database
+        self._lock = Lock()
+        self._tokens: dict[str, list[str]] = {}
+        """By dataset, in the order of versions, which are numbered from 1 without a gap."""
+
+    def specs(self) -> dict[str, Dataset]:
+        """Give the declared datasets by name."""
+        chosen = select(DATASET).where(DATASET.c.project == self._project)
+        with self._database.read() as connection:
+            rows = connection.execute(chosen.order_by(DATASET.c.name)).all()
+        return {row.name: spec_of(row.spec) for row in rows}
+
+    def spec(self, name: str) -> Dataset:
+        """Give one declared dataset."""
+        chosen = select(DATASET.c.spec).where(
+            DATASET.c.project == self._project, DATASET.c.name == name
+        )
+        with self._database.read() as connection:
+            text = connection.scalar(chosen)
+        if text is None:
+            raise NotFound(
+                f"dataset {name!r} is not declared in project {self._project!r}; "
+                "declare it in the project file and apply it"
+            )
+        return spec_of(text)
+
+    def versions(self, name: str) -> list[VersionRow]:
+        """List the versions, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(newest_first(self._project, name)).all()
+        return [_version_row(row) for row in reversed(rows)]
+
+    def version(self, name: str, version: int | None) -> VersionRow:
+        """Give one version, the newest for None; it must exist."""
+        found = self.newest(name) if version is None else self._at(name, version)
+        if found is None:
+            wanted = "any version" if version is None else f"version {version}"
+            raise NotFound(
+                f"dataset {name!r} does not have {wanted} in project {self._project!r}; "
+                "commit rows first, or list its versions"
+            )
+        return found
+
+    def newest(self, name: str) -> VersionRow | None:
+        """Give the newest version, if there is any."""
+        return self._first(name)
+
+    def newest_by(self, name: str, writer: str) -> VersionRow | None:
+        """Give the newest version that a writer committed."""
+        return self._first(name, VERSION.c.writer == writer)
+
+    def by_token(self, name: str, token: Token) -> VersionRow | None:
+        """Give the version a token was committed as."""
+        return self._first(
+            name, VERSION.c.writer == token.writer, VERSION.c.number == token.number
+        )
+
+    def tokens(self, name: str, version: int) -> list[str]:
+        """List the committed tokens up to a version, oldest first."""
+        with self._lock:
+            known = self._tokens.get(name, [])
+        if len(known) < version:
+            known = known + self._tokens_after(name, len(known))
+            with self._lock:
+                self._tokens[name] = known
+        return known[:version]
+
+    def _tokens_after(self, name: str, version: int) -> list[str]:
+        chosen = newest_first(self._project, name).where(VERSION.c.version > version)
+        columns = chosen.with_only_columns(VERSION.c.writer, VERSION.c.number)
+        with self._database.read() as connection:
+            rows = connection.execute(columns).all()
+        return [str(Token(writer, number)) for writer, number in reversed(rows)]
+
+    def pins(self, at: Instant | None) -> dict[str, int]:
+        """Give the newest version of every dataset, by wall time `at` if given."""
+        chosen = (
+            select(VERSION.c.dataset, func.max(VERSION.c.version))
+            .where(VERSION.c.project == self._project)
+            .group_by(VERSION.c.dataset)
+            .order_by(VERSION.c.dataset)
+        )
+        if at is not None:
+            chosen = chosen.where(VERSION.c.at_us <= to_us(at))
+        with self._database.read() as connection:
+            return {str(name): int(version) for name, version in connection.execute(chosen)}
+
+    def _at(self, name: str, version: int) -> VersionRow | None:
+        return self._first(name, VERSION.c.version == version)
+
+    def _first(self, name: str, *conditions: ColumnElement[Any]) -> VersionRow | None:
+        chosen = newest_first(self._project, name).where(*conditions).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(chosen).one_or_none()
+        return None if row is None else _version_row(row)

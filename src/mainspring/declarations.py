@@ -1,0 +1,36 @@
+"""The names that a project file uses, gathered in one place."""
+
+from mainspring.core.clock import Instant as Instant
+from mainspring.data.spec import Dataset as Dataset
+from mainspring.data.spec import between as between
+from mainspring.data.spec import not_null as not_null
+from mainspring.data.spec import one_of as one_of
+from mainspring.data.spec import row_count as row_count
+from mainspring.data.spec import unique as unique
+from mainspring.features.spec import FeatureView as FeatureView
+from mainspring.features.spec import count as count
+from mainspring.features.spec import largest as largest
+from mainspring.features.spec import mean as mean
+from mainspring.features.spec import smallest as smallest
+from mainspring.features.spec import total as total
+from mainspring.loop.spec import Canary as Canary
+from mainspring.loop.spec import Endpoint as Endpoint
+from mainspring.loop.spec import Label as Label
+from mainspring.loop.spec import cron as cron
+from mainspring.loop.spec import on_alarm as on_alarm
+from mainspring.monitoring.spec import Drift as Drift
+from mainspring.monitoring.spec import Loss as Loss
+from mainspring.monitoring.spec import errors as errors
+from mainspring.monitoring.spec import not_worse as not_worse
+from mainspring.pipelines.builtin import training_rows as training_rows
+from mainspring.pipelines.conversion import to_onnx as to_onnx
+from mainspring.pipelines.logged_model import LoggedModel as LoggedModel
+from mainspring.pipelines.models import log_model as log_model
+from mainspring.pipelines.pipeline import pipeline as pipeline
+from mainspring.pipelines.step import step as step
+from mainspring.validation.spec import Better as Better
+from mainspring.validation.spec import CalibrationBar as CalibrationBar
+from mainspring.validation.spec import Case as Case
+from mainspring.validation.spec import FairnessBar as FairnessBar
+from mainspring.validation.spec import Gate as Gate
+from mainspring.validation.spec import NoGroupWorse as NoGroupWorse

@@ -1,0 +1,1 @@
+"""The demo: a year of New York flights, driven through the public verbs as any client would."""

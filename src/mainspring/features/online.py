@@ -1,0 +1,107 @@
+"""What a push puts into the online table of a view: the values that became known by it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from mainspring.features.places import UTC_TIME, Floats, Ints, micros
+from mainspring.features.spec import FeatureView, SourceColumns
+from mainspring.features.window import ENTITY, TICK, prepare, tick_values
+from mainspring.formats.online import RETENTION_US
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """Rows for an online table; `numbers` has shape (rows, features), NaN for missing."""
+
+    entities: list[str]
+    times_us: Ints
+    arrivals_us: Ints
+    numbers: Floats
+
+
+def plain_values(
+    view: FeatureView, columns: SourceColumns, *, fresh: pl.DataFrame, recent: pl.DataFrame
+) -> Values:
+    """Give the values of new rows, in the order in which the last of a tie wins.
+
+    Args:
+        recent: Rows pushed before. One with the same entity and times and a larger key keeps its
+            place: the table, which knows no keys, is told it again.
+    """
+    times = list(dict.fromkeys((columns.time, columns.arrival)))
+    place = [view.entity, *times]
+    rows = fresh.drop_nulls(place)
+    tied = recent.join(rows, on=place, how="semi") if rows.height and recent.height else None
+    if tied is not None and tied.height:
+        rows = pl.concat([tied.select(rows.columns), rows], how="vertical_relaxed")
+    rows = rows.sort([*times, columns.key], maintain_order=True)
+    rows = rows.unique(place, keep="last", maintain_order=True)
+    return Values(
+        entities=rows[view.entity].cast(pl.String).to_list(),
+        times_us=micros(rows[columns.time]),
+        arrivals_us=micros(rows[columns.arrival]),
+        numbers=_numbers(rows, view.names),
+    )
+
+
+def first_ticks(
+    view: FeatureView, columns: SourceColumns, fresh: pl.DataFrame
+) -> Mapping[str, int]:
+    """Give for each entity of new rows the first tick by which it is known."""
+    found = prepare(fresh, view, columns).first_ticks(view)
+    return dict(found.iter_rows())
+
+
+def tick_range(view: FeatureView, *, after_us: int | None, until_us: int) -> Ints:
+    """Give the ticks in (after, until] that an online table still keeps."""
+    oldest = until_us - RETENTION_US
+    after = oldest if after_us is None else max(after_us, oldest)
+    first = (after // view.every_us + 1) * view.every_us
+    return np.arange(first, until_us + 1, view.every_us, dtype=np.int64)
+
+
+def windowed_values(
+    view: FeatureView,
+    columns: SourceColumns,
+    *,
+    rows: pl.DataFrame,
+    known: Mapping[str, int],
+    tick_us: Ints,
+) -> Values:
+    """Give the values of every known entity at every tick, quiet ones too.
+
+    Args:
+        rows: All pushed rows that a window of these ticks may hold.
+        known: First tick of each entity.
+    """
+    names = np.array(list(known), dtype=object)
+    entity = np.repeat(np.arange(len(names)), len(tick_us))
+    tick = np.tile(tick_us, len(names))
+    present = tick >= np.array(list(known.values()), dtype=np.int64)[entity]
+    entity, tick = entity[present], tick[present]
+    entities = names[entity].tolist()
+    if not entities:
+        return Values([], tick, tick, np.empty((0, len(view.names))))
+    if not rows.width:
+        rows = _no_rows(view, columns)
+    reach = pl.lit(int(tick_us[0]) - view.longest_us, dtype=pl.Int64)
+    events = prepare(rows.filter(pl.col(columns.time).dt.epoch("us") > reach), view, columns)
+    asked = pl.DataFrame({ENTITY: entities, TICK: tick}, schema={ENTITY: pl.String, TICK: pl.Int64})
+    values = tick_values(events, view, ticks=asked)
+    return Values(entities, tick, tick, _numbers(values, view.names))
+
+
+def _no_rows(view: FeatureView, columns: SourceColumns) -> pl.DataFrame:
+    """Stand in for rows after a quiet time so long that none is kept."""
+    types: dict[str, pl.DataType] = dict.fromkeys(view.columns, pl.Float64())
+    types |= {view.entity: pl.String(), columns.key: pl.String()}
+    types |= {columns.time: UTC_TIME, columns.arrival: UTC_TIME}
+    return pl.DataFrame(schema=types)
+
+
+def _numbers(rows: pl.DataFrame, names: tuple[str, ...]) -> Floats:
+    numbers = rows.select(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in names)
+    return numbers.to_numpy()

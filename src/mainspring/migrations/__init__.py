@@ -1,0 +1,1 @@
+"""Migrations of the record tables, run by `store` when a home is opened."""

@@ -1,0 +1,154 @@
+"""Drift readings: how far the served features of a window lie from those of training.
+
+Notes, never an alarm: on the flights of 2013 weather exceeds PSI 0.2 in most months while the
+model is fine. A fixed threshold on such a distance is a fixed sample size (METHODS 1.4), so each
+reading carries the value that pure chance gives at its rows.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+from sqlalchemy import Connection, insert, select, update
+
+from mainspring.monitoring.readings import Reading
+from mainspring.monitoring.tables import DETECTOR_STATE, PREDICTION
+from mainspring.monitoring.times import day_of, instant
+from mainspring.monitoring.watch import Profile
+from mainspring.stats import distance
+from mainspring.stats.categories import CategoryProfile, profile_categories
+from mainspring.stats.profile import NumericProfile, profile
+
+FEATURE = "f_"
+"""Prefix of feature columns in the table of predictions."""
+
+
+def open_windows(
+    connection: Connection,
+    project: str,
+    endpoint: str,
+    monitor: str,
+    every_us: int,
+    until_us: int,
+) -> list[int]:
+    """Give the starts of windows with predictions that ended by `until` and were not read yet."""
+    done_us = _done(connection, project, endpoint, monitor)
+    query = select(PREDICTION.c.event_time_us // every_us * every_us).where(
+        PREDICTION.c.project == project,
+        PREDICTION.c.endpoint == endpoint,
+        PREDICTION.c.event_time_us < until_us - until_us % every_us,
+    )
+    if done_us is not None:
+        query = query.where(PREDICTION.c.event_time_us >= done_us)
+    return sorted(connection.execute(query.distinct()).scalars())
+
+
+def close_windows(
+    connection: Connection, project: str, endpoint: str, monitor: str, version: str, done_us: int
+) -> None:
+    """Remember up to where windows were read."""
+    names = {"project": project, "endpoint": endpoint, "monitor": monitor}
+    values = {"version": version, "position_us": done_us}
+    moved = connection.execute(
+        update(DETECTOR_STATE)
+        .where(*(DETECTOR_STATE.c[name] == value for name, value in names.items()))
+        .values(**values)
+    )
+    if moved.rowcount == 0:
+        connection.execute(insert(DETECTOR_STATE).values(**names, **values, state="{}"))
+
+
+def readings_of(
+    served: pl.LazyFrame,
+    monitor: str,
+    version: str,
+    window_us: tuple[int, int],
+    references: Mapping[str, Profile],
+) -> list[Reading]:
+    """Compare each profiled column of the rows that were served in a window."""
+    start_us, end_us = window_us
+    start, end = instant(start_us), instant(end_us)
+    present = set(served.collect_schema().names())
+    wanted = [FEATURE + column for column in references if FEATURE + column in present]
+    frame = (
+        served.filter(
+            pl.col("date").is_between(pl.lit(day_of(start_us)), pl.lit(day_of(end_us)))
+            & (pl.col("event_time_us") >= start_us)
+            & (pl.col("event_time_us") < end_us)
+        )
+        .select(wanted)
+        .collect()
+    )
+    found = []
+    for column, reference in sorted(references.items()):
+        if FEATURE + column not in frame.columns or not frame.height:
+            continue
+        for metric, value, expected in _measured(frame[FEATURE + column], reference):
+            found.append(
+                Reading(
+                    monitor=monitor,
+                    version=version,
+                    subject=column,
+                    metric=metric,
+                    start=start,
+                    end=end,
+                    rows=frame.height,
+                    value=value,
+                    expected=expected,
+                    baseline="training rows",
+                )
+            )
+    return found
+
+
+def _done(connection: Connection, project: str, endpoint: str, monitor: str) -> int | None:
+    query = select(DETECTOR_STATE.c.position_us).where(
+        DETECTOR_STATE.c.project == project,
+        DETECTOR_STATE.c.endpoint == endpoint,
+        DETECTOR_STATE.c.monitor == monitor,
+    )
+    return connection.execute(query).scalar()
+
+
+Measured = Iterator[tuple[str, float | None, float | None]]
+
+
+def _measured(column: pl.Series, reference: Profile) -> Measured:
+    match reference:
+        case NumericProfile():
+            yield from _numeric(column, reference)
+        case CategoryProfile():
+            yield from _categories(column, reference)
+
+
+def _numeric(column: pl.Series, reference: NumericProfile) -> Measured:
+    numbers = column.cast(pl.Float64, strict=False)
+    values = numbers.fill_null(float("nan")).to_numpy()
+    window = profile(values, reference.edges, missing=numbers.is_null().to_numpy())
+    yield "absent_share", window.absent_share, reference.absent_share
+    if not window.present or not reference.present:
+        return
+    yield from _index(reference.count, window.count, window.present)
+    yield "ks", distance.ks(reference, window).low, None
+    yield "wasserstein", distance.wasserstein(reference, window).low, 0.0
+    yield "mean_shift", distance.mean_shift(reference, window), 0.0
+
+
+def _categories(column: pl.Series, reference: CategoryProfile) -> Measured:
+    # An empty text is how a missing category is served.
+    values = [value or None for value in column.cast(pl.String).to_list()]
+    window = profile_categories(values, reference.categories)
+    yield "absent_share", window.missing / len(values), _share(reference.missing, reference)
+    if not window.present or not reference.present:
+        return
+    yield "new_share", window.new / window.present, reference.categories.expected_new_share
+    yield from _index(reference.histogram, window.histogram, window.present)
+
+
+def _index(reference: tuple[int, ...], window: tuple[int, ...], present: int) -> Measured:
+    coarse = distance.coarsen(reference, window, distance.bins_used(present))
+    yield "psi", distance.psi(*coarse), distance.null_psi(*coarse)
+
+
+def _share(missing: int, profile: CategoryProfile) -> float:
+    rows = missing + profile.present
+    return missing / rows if rows else 0.0

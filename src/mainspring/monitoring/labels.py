@@ -1,0 +1,149 @@
+"""Labels as they come in: kept every one, acknowledged when durable, joined later."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, insert, select
+
+from mainspring.core.errors import InvalidInput, Refused
+from mainspring.core.ids import Digest, digest_bytes
+from mainspring.monitoring.tables import LABEL, LABEL_BATCH
+from mainspring.monitoring.times import micros
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One message about the outcome of one prediction.
+
+    Named by `prediction` (`<id>`, or `<id>:<i>` for row i of a batch), or by `key` and
+    `event_time`: the last prediction of both. `value` is the outcome (1 or 0 for classes);
+    `void` says that there will be none.
+    """
+
+    arrival: datetime
+    """When it became known, in the endpoint's time; a later one corrects an earlier one."""
+    prediction: str | None = None
+    key: str | None = None
+    event_time: datetime | None = None
+    value: float | None = None
+    void: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """What became of a batch; `repeated` when its token had been acknowledged before."""
+
+    token: str
+    rows: int
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A checked batch, ready to be written in one transaction."""
+
+    project: str
+    endpoint: str
+    token: str
+    digest: Digest
+    rows: list[dict[str, Any]]
+
+
+def checked_batch(
+    project: str, endpoint: str, labels: Sequence[Label], *, token: str, received_us: int
+) -> Batch:
+    """Refuse a batch with the first wrong label, before anything is written."""
+    if not token:
+        raise InvalidInput(f"labels of {endpoint!r}: empty token; give one that names this batch")
+    shared = {"project": project, "endpoint": endpoint, "token": token, "received_us": received_us}
+    rows = [shared | _checked(endpoint, place, label) for place, label in enumerate(labels)]
+    return Batch(project, endpoint, token, digest_bytes(_encode(labels)), rows)
+
+
+def store(connection: Connection, batch: Batch) -> LabelReport:
+    """Write a batch, or find that its token was acknowledged before.
+
+    Raises:
+        Refused: The token was used for other labels.
+    """
+    known = connection.execute(
+        select(LABEL_BATCH.c.digest, LABEL_BATCH.c.rows).where(
+            LABEL_BATCH.c.project == batch.project,
+            LABEL_BATCH.c.endpoint == batch.endpoint,
+            LABEL_BATCH.c.token == batch.token,
+        )
+    ).first()
+    if known is not None:
+        if known.digest != batch.digest:
+            raise Refused(
+                f"labels of {batch.endpoint!r}: token {batch.token!r} was acknowledged with "
+                f"{known.rows} other labels, found {len(batch.rows)}; use a new token for them"
+            )
+        return LabelReport(batch.token, known.rows, True)
+    first = (connection.execute(select(func.max(LABEL.c.number))).scalar() or 0) + 1
+    if batch.rows:
+        connection.execute(
+            insert(LABEL), [row | {"number": first + i} for i, row in enumerate(batch.rows)]
+        )
+    connection.execute(
+        insert(LABEL_BATCH).values(
+            project=batch.project,
+            endpoint=batch.endpoint,
+            token=batch.token,
+            digest=batch.digest,
+            rows=len(batch.rows),
+        )
+    )
+    return LabelReport(batch.token, len(batch.rows), False)
+
+
+def parse_prediction(reference: str) -> tuple[str, int]:
+    """Read `<id>` or `<id>:<i>`.
+
+    >>> parse_prediction("0190" + "0" * 28 + ":3")[1]
+    3
+    """
+    name, _, row = reference.partition(":")
+    if len(name) != 32 or (row and not (row.isascii() and row.isdigit() and len(row) < 10)):
+        raise InvalidInput(
+            f"prediction {reference!r}: expected the prediction id of the answer, 32 hex digits, "
+            "and ':<row>' for a row of a batch"
+        )
+    return name, int(row or 0)
+
+
+def _checked(endpoint: str, place: int, label: Label) -> dict[str, Any]:
+    by_key = label.key is not None and label.event_time is not None
+    if (label.prediction is not None) == by_key or (label.key is None) != (
+        label.event_time is None
+    ):
+        raise _wrong(endpoint, place, "expected either `prediction`, or `key` and `event_time`")
+    if label.void == (label.value is not None):
+        raise _wrong(endpoint, place, "expected either `value`, or `void` true")
+    if label.value is not None and not isfinite(label.value):
+        raise _wrong(endpoint, place, f"found value {label.value}, expected a finite number")
+    name, row = (None, None) if label.prediction is None else parse_prediction(label.prediction)
+    try:
+        event_time_us = None if label.event_time is None else micros(label.event_time)
+        arrival_us = micros(label.arrival)
+    except ValueError as error:
+        raise _wrong(endpoint, place, str(error)) from error
+    return {
+        "prediction": name,
+        "row": row,
+        "key": label.key,
+        "event_time_us": event_time_us,
+        "value": label.value,
+        "void": int(label.void),
+        "arrival_us": arrival_us,
+    }
+
+
+def _wrong(endpoint: str, place: int, what: str) -> InvalidInput:
+    return InvalidInput(f"label {place} of {endpoint!r}: {what}; none of the batch was taken")
+
+
+_encode = msgspec.json.Encoder(order="deterministic").encode

@@ -1,0 +1,380 @@
+"""The loss monitor: realised loss against what the live version expected of itself.
+
+Taking off each row's expected loss keeps seasons of the base rate from raising alarms
+(METHODS 4.2). Labels are taken in the order in which they become eligible, so the state does not
+depend on how often one looks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection, insert, select, update
+
+from mainspring.core.clock import duration
+from mainspring.core.errors import InvalidInput
+from mainspring.core.ids import Digest, digest_of
+from mainspring.monitoring import readings, scoring
+from mainspring.monitoring.outcomes import Span
+from mainspring.monitoring.readings import Reading
+from mainspring.monitoring.spec import Loss
+from mainspring.monitoring.tables import DETECTOR_STATE, OUTCOME, PREDICTION
+from mainspring.monitoring.times import instant, micros, span
+from mainspring.stats.auc import auc
+from mainspring.stats.calibration import CalibrationMap
+from mainspring.stats.detector import LossDetector, take_differences, watch_differences
+from mainspring.stats.estimation import expected_auc
+
+MONTHS_BETWEEN_FALSE_ALARMS = 100
+QUIET_WINDOWS = 3
+_MONTH_US = span(timedelta(days=30))
+
+Calibrations = Callable[[str], CalibrationMap | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """State of the detector for one live version, since it went live or last became quiet.
+
+    Attributes:
+        began_us: Labels eligible after it count.
+        detector: None while the label rate is still being measured.
+        realised: Sum of scaled losses taken in; `expected` likewise.
+        fired_us: Eligibility of the label at which evidence crossed the threshold.
+    """
+
+    began_us: int
+    detector: LossDetector | None = None
+    realised: float = 0.0
+    expected: float = 0.0
+    fired_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What the loss monitor says of the live version now.
+
+    `quiet` is the end of an alarm, not the lack of one: False while nothing can be said yet.
+    """
+
+    monitor: str
+    version: str
+    firing: bool
+    quiet: bool
+    message: str
+    evidence: float
+    threshold: float | None
+    since_us: int | None
+    digest: Digest
+    """Of the readings and the state it rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    version: str
+    position_us: int
+    episode: Episode
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    eligible_us: list[int]
+    y: scoring.Floats
+    score: scoring.Floats
+
+
+def update_loss(
+    connection: Connection, where: Span, monitor: Loss, live: str, calibrations: Calibrations
+) -> None:
+    """Take in what became eligible; the state starts anew when the live version has changed."""
+    before = _load(connection, where, monitor.name)
+    if before is None or before.version != live:
+        is_new = before is None
+        before = _Stored(live, where.before_us, Episode(where.before_us), is_new)
+    position_us, episode = before.position_us, before.episode
+    while True:
+        quiet_us = _quiet_from(connection, where, monitor, live, episode)
+        if quiet_us is not None:
+            position_us, episode = quiet_us, Episode(quiet_us, _fresh(episode.detector))
+        episode = _begin(connection, where, monitor, live, episode)
+        if episode.fired_us is not None or episode.detector is None:
+            break
+        rows = _eligible(connection, where, live, position_us)
+        episode = _take(monitor, episode, rows, calibrations(live))
+        if episode.fired_us is None:
+            break
+        # It fired on the way: it may also have become quiet before `until`, then labels go on.
+        position_us = episode.fired_us
+    moved = where.until_us if episode.detector is not None else position_us
+    _save(connection, where, monitor.name, replace(before, position_us=moved, episode=episode))
+
+
+def read_windows(
+    connection: Connection,
+    where: Span,
+    monitor: Loss,
+    touched_us: Sequence[int],
+    calibrations: Calibrations,
+) -> None:
+    """Write the windows that closed by `until`, and restate closed ones whose outcomes changed.
+
+    A window closes when the watermark has passed its end by the label wait.
+    """
+    every_us = span(duration(monitor.every))
+    closed_us = where.until_us - where.wait_us
+    newly = (
+        select(OUTCOME.c.event_time_us // every_us * every_us)
+        .where(
+            OUTCOME.c.project == where.project,
+            OUTCOME.c.endpoint == where.endpoint,
+            OUTCOME.c.event_time_us > where.before_us - where.wait_us - every_us,
+            OUTCOME.c.event_time_us < closed_us,
+        )
+        .distinct()
+    )
+    open_before_us = where.before_us - where.wait_us - every_us
+    closing = [one for one in connection.execute(newly).scalars() if one > open_before_us]
+    for start_us in sorted({*readings.windows_of(touched_us, every_us), *closing}):
+        if start_us + every_us <= closed_us:
+            found = _window(connection, where, monitor, start_us, calibrations)
+            window = (monitor.name, start_us)
+            readings.replace_window(connection, where.project, where.endpoint, window, found)
+
+
+def signal(
+    connection: Connection, project: str, endpoint: str, monitor: Loss, live: str | None
+) -> Signal | None:
+    """Say whether the monitor fires; None while there is nothing to say of the live version."""
+    where = Span(project, endpoint, 0, 0, 0)
+    stored = _load(connection, where, monitor.name)
+    if stored is None or stored.version != live:
+        return None
+    episode, detector = stored.episode, stored.episode.detector
+    firing = episode.fired_us is not None
+    windows = readings.stored(
+        connection, project, endpoint, monitor=monitor.name, version=live, metric=monitor.metric
+    )[-QUIET_WINDOWS:]
+    evidence = 0.0 if detector is None else sum(detector.evidence) / len(detector.evidence)
+    return Signal(
+        monitor=monitor.name,
+        version=stored.version,
+        firing=firing,
+        quiet=detector is not None and not firing,
+        message=_message(monitor, stored.version, episode),
+        evidence=evidence,
+        threshold=None if detector is None else detector.threshold,
+        since_us=episode.fired_us,
+        digest=digest_of([stored.version, episode, windows]),
+    )
+
+
+def _begin(
+    connection: Connection, where: Span, monitor: Loss, live: str, episode: Episode
+) -> Episode:
+    """Fix the threshold, from the declared label rate or that of the first window with labels."""
+    if episode.detector is not None:
+        return episode
+    per_month = float(monitor.labels_per_month or 0)
+    every_us = span(duration(monitor.every))
+    if not per_month:
+        eligible = _eligible(connection, where, live, episode.began_us).eligible_us
+        if eligible and eligible[0] + every_us <= where.until_us:
+            labels = sum(one < eligible[0] + every_us for one in eligible)
+            per_month = labels * _MONTH_US / every_us
+    if not per_month:
+        return episode
+    detector = watch_differences(
+        monitor.tolerance / scoring.unit(monitor.metric),
+        threshold=max(2.0, MONTHS_BETWEEN_FALSE_ALARMS * per_month),
+    )
+    return replace(episode, detector=detector)
+
+
+def _fresh(detector: LossDetector | None) -> LossDetector | None:
+    if detector is None:
+        return None
+    return replace(detector, evidence=(0.0,) * len(detector.bets), n=0, alarmed=False)
+
+
+def _take(
+    monitor: Loss, episode: Episode, rows: _Rows, calibration: CalibrationMap | None
+) -> Episode:
+    assert episode.detector is not None
+    if not rows.eligible_us:
+        return episode
+    lost = scoring.realised(monitor.metric, rows.y, rows.score)
+    feared = scoring.expected(
+        monitor.metric, scoring.calibrated(calibration, rows.score), rows.score
+    )
+    detector = take_differences(episode.detector, lost - feared)
+    taken = detector.n - episode.detector.n
+    return replace(
+        episode,
+        detector=detector,
+        realised=_added(episode.realised, lost[:taken]),
+        expected=_added(episode.expected, feared[:taken]),
+        fired_us=rows.eligible_us[taken - 1] if detector.alarmed else None,
+    )
+
+
+def _added(first: float, steps: scoring.Floats) -> float:
+    # Strictly in order, so that batches of any size end in the same bits.
+    return float(np.add.accumulate(np.concatenate(([first], steps)))[-1])
+
+
+def _quiet_from(
+    connection: Connection, where: Span, monitor: Loss, live: str, episode: Episode
+) -> int | None:
+    """Tell when the third quiet window after the alarm closed, if it did by `until`."""
+    if episode.fired_us is None:
+        return None
+    run = 0
+    for reading in readings.stored(
+        connection,
+        where.project,
+        where.endpoint,
+        monitor=monitor.name,
+        version=live,
+        metric=monitor.metric,
+        after_us=episode.fired_us,
+    ):
+        assert reading.value is not None
+        assert reading.expected is not None
+        is_quiet = reading.value - reading.expected <= monitor.tolerance / 2
+        run = run + 1 if is_quiet else 0
+        closed_us = micros(reading.end) + where.wait_us
+        if run == QUIET_WINDOWS and closed_us <= where.until_us:
+            return closed_us
+    return None
+
+
+def _eligible(connection: Connection, where: Span, live: str, after_us: int) -> _Rows:
+    rows = connection.execute(
+        select(OUTCOME.c.eligible_us, OUTCOME.c.due_value, PREDICTION.c.live_score)
+        .join(PREDICTION, PREDICTION.c.number == OUTCOME.c.number)
+        .where(
+            OUTCOME.c.project == where.project,
+            OUTCOME.c.endpoint == where.endpoint,
+            OUTCOME.c.eligible_us > after_us,
+            OUTCOME.c.eligible_us <= where.until_us,
+            OUTCOME.c.due_value.is_not(None),
+            PREDICTION.c.live_version == live,
+            PREDICTION.c.live_score.is_not(None),
+        )
+        .order_by(
+            OUTCOME.c.eligible_us,
+            PREDICTION.c.event_time_us,
+            PREDICTION.c.key,
+            PREDICTION.c.number,
+        )
+    ).all()
+    return _Rows(
+        [row.eligible_us for row in rows],
+        np.array([row.due_value for row in rows], np.float64),
+        np.array([row.live_score for row in rows], np.float64),
+    )
+
+
+def _window(
+    connection: Connection, where: Span, monitor: Loss, start_us: int, calibrations: Calibrations
+) -> list[Reading]:
+    end_us = start_us + span(duration(monitor.every))
+    rows = connection.execute(
+        select(PREDICTION.c.live_version, PREDICTION.c.live_score, OUTCOME.c.value)
+        .join(PREDICTION, PREDICTION.c.number == OUTCOME.c.number)
+        .where(
+            OUTCOME.c.project == where.project,
+            OUTCOME.c.endpoint == where.endpoint,
+            OUTCOME.c.event_time_us >= start_us,
+            OUTCOME.c.event_time_us < end_us,
+            OUTCOME.c.value.is_not(None),
+            PREDICTION.c.live_score.is_not(None),
+        )
+        .order_by(PREDICTION.c.live_version, PREDICTION.c.number)
+    ).all()
+    found: list[Reading] = []
+    for version in sorted({row.live_version for row in rows}):
+        mine = [row for row in rows if row.live_version == version]
+        y = np.array([row.value for row in mine], np.float64)
+        score = np.array([row.live_score for row in mine], np.float64)
+        calibration = calibrations(version)
+        for metric, value, expected in _measured(monitor, y, score, calibration):
+            found.append(
+                Reading(
+                    monitor=monitor.name,
+                    version=version,
+                    subject="",
+                    metric=metric,
+                    start=instant(start_us),
+                    end=instant(end_us),
+                    rows=len(mine),
+                    value=value,
+                    expected=expected,
+                    baseline="score" if calibration is None else "calibration",
+                )
+            )
+    return found
+
+
+def _measured(
+    monitor: Loss, y: scoring.Floats, score: scoring.Floats, calibration: CalibrationMap | None
+) -> list[tuple[str, float | None, float | None]]:
+    meant = scoring.calibrated(calibration, score)
+    unit = scoring.unit(monitor.metric)
+    lost = float(scoring.realised(monitor.metric, y, score).mean()) * unit
+    feared = float(scoring.expected(monitor.metric, meant, score).mean()) * unit
+    try:
+        area: float | None = auc(y, score)
+    except InvalidInput:
+        area = None
+    return [
+        (monitor.metric, lost, feared),
+        ("auc", area, expected_auc(meant, score)),
+        ("positive_share", float((y == 1).mean()), float(meant.mean())),
+    ]
+
+
+def _message(monitor: Loss, version: str, episode: Episode) -> str:
+    detector = episode.detector
+    if detector is None or detector.n == 0:
+        return f"{monitor.metric} of version {version}: no labels yet"
+    unit = scoring.unit(monitor.metric) / detector.n
+    return (
+        f"{monitor.metric} of version {version} is {episode.realised * unit:.4f} where it expected "
+        f"{episode.expected * unit:.4f} (tolerance {monitor.tolerance:g}) on {detector.n} labels"
+        + (f" up to {instant(episode.fired_us).isoformat()}" if episode.fired_us else "")
+    )
+
+
+def _load(connection: Connection, where: Span, monitor: str) -> _Stored | None:
+    row = connection.execute(
+        select(DETECTOR_STATE).where(
+            DETECTOR_STATE.c.project == where.project,
+            DETECTOR_STATE.c.endpoint == where.endpoint,
+            DETECTOR_STATE.c.monitor == monitor,
+        )
+    ).first()
+    if row is None:
+        return None
+    episode = msgspec.json.decode(row.state, type=Episode)
+    return _Stored(row.version, row.position_us, episode, False)
+
+
+def _save(connection: Connection, where: Span, monitor: str, stored: _Stored) -> None:
+    values = {
+        "version": stored.version,
+        "position_us": stored.position_us,
+        "state": msgspec.json.encode(stored.episode).decode(),
+    }
+    names = {"project": where.project, "endpoint": where.endpoint, "monitor": monitor}
+    if stored.is_new:
+        connection.execute(insert(DETECTOR_STATE).values(**names, **values))
+        return
+    connection.execute(
+        update(DETECTOR_STATE)
+        .where(*(DETECTOR_STATE.c[name] == value for name, value in names.items()))
+        .values(**values)
+    )

@@ -1,0 +1,284 @@
+"""The verbs of monitoring for one project."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+import polars as pl
+from sqlalchemy import Connection
+
+from mainspring.core.clock import Clock, Instant, duration
+from mainspring.core.events import Alarmed, Fact
+from mainspring.core.home import Home
+from mainspring.core.ids import Id, IdSource, Seq
+from mainspring.monitoring import alarms, compaction, drift, guards, losses, outcomes, purging
+from mainspring.monitoring import labels as labelling
+from mainspring.monitoring import predictions as predicted
+from mainspring.monitoring import readings as measured
+from mainspring.monitoring.alarms import Alarm, Cause
+from mainspring.monitoring.compaction import CompactionReport
+from mainspring.monitoring.labels import Label, LabelReport
+from mainspring.monitoring.losses import Signal
+from mainspring.monitoring.outcomes import Span
+from mainspring.monitoring.predictions import PredictionRecord
+from mainspring.monitoring.readings import Reading
+from mainspring.monitoring.spec import Drift, Loss
+from mainspring.monitoring.state import (
+    NEVER_US,
+    Counts,
+    MonitorState,
+    counts,
+    move_watermark,
+    watermark,
+)
+from mainspring.monitoring.times import instant, micros, span
+from mainspring.monitoring.watch import References, Watch, Watches
+from mainspring.stats.calibration import CalibrationMap
+from mainspring.store.database import Database
+from mainspring.store.ledger import Ledger
+from mainspring.store.tables import DeltaTables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitoring:
+    """Predictions, labels and outcomes of one project, and what they say.
+
+    Safe to call from several threads; all state is in the database.
+    """
+
+    project: str
+    home: Home
+    database: Database
+    ledger: Ledger
+    tables: DeltaTables
+    clock: Clock
+    ids: IdSource
+    watches: Watches
+    references: References
+    _compacting: Lock = field(default_factory=Lock)
+    _calibrations: dict[tuple[str, str], CalibrationMap | None] = field(default_factory=dict)
+
+    def compact(self) -> CompactionReport:
+        """Move whole records of every segment, live ones too, into Delta and the database, once."""
+        with self._compacting:
+            return compaction.compact(self.project, self.home, self.database, self.tables)
+
+    def label(self, endpoint: str, labels: Sequence[Label], *, token: str) -> LabelReport:
+        """Take in a batch of labels; durable on return, joined when the watermark passes them.
+
+        Idempotent by token. Every label is kept; of several for one prediction the one that
+        arrived last holds, of equal arrivals the one received last.
+
+        Raises:
+            InvalidInput: The first wrong label is named; none of the batch was taken.
+            Refused: The token was used for other labels.
+        """
+        received_us = micros(self.clock.now())
+        batch = labelling.checked_batch(
+            self.project, endpoint, labels, token=token, received_us=received_us
+        )
+        return self.database.write(lambda connection: labelling.store(connection, batch))
+
+    def advance(self, endpoint: str, until: Instant) -> Instant:
+        """Move an endpoint's watermark and draw all conclusions up to it.
+
+        The caller vouches that its predictions with an event time up to `until` are answered.
+        Monotone and idempotent: an earlier or equal instant changes nothing.
+
+        Returns:
+            The watermark as it stands.
+        """
+        until_us = micros(until)
+        with self.database.read() as connection:
+            known = watermark(connection, self.project, endpoint)
+        if known is not None and until_us <= known[0]:
+            return instant(known[0])
+        watch = self.watches.watch(endpoint)
+        self.compact()
+        for monitor in watch.monitors:
+            if isinstance(monitor, Drift) and watch.live is not None:
+                self._note_drift(endpoint, monitor, watch.live, until_us)
+        moved_us = self.database.write(
+            lambda connection: self._advance(connection, endpoint, watch, until_us)
+        )
+        return instant(moved_us)
+
+    def watermark(self, endpoint: str) -> Instant | None:
+        """Give the instant up to which conclusions are drawn; None before the first."""
+        with self.database.read() as connection:
+            known = watermark(connection, self.project, endpoint)
+        return None if known is None else instant(known[0])
+
+    def state(self, endpoint: str) -> MonitorState:
+        """Read what is known at the watermark, for the loop's world."""
+        watch = self.watches.watch(endpoint)
+        with self.database.read() as connection:
+            known = watermark(connection, self.project, endpoint)
+            signals = self._signals(connection, endpoint, watch)
+            verdict = (
+                None
+                if watch.rollout is None
+                else guards.verdict(connection, self.project, watch.rollout)
+            )
+        return MonitorState(
+            watermark=None if known is None else instant(known[0]),
+            labelled=0 if known is None else known[1],
+            signals=signals,
+            rollout=verdict,
+        )
+
+    def readings(
+        self,
+        endpoint: str,
+        *,
+        monitor: str | None = None,
+        version: str | None = None,
+        metric: str | None = None,
+    ) -> list[Reading]:
+        """List readings by window."""
+        with self.database.read() as connection:
+            return measured.stored(
+                connection, self.project, endpoint, monitor=monitor, version=version, metric=metric
+            )
+
+    def outcomes(self, endpoint: str, start: Instant, end: Instant) -> pl.DataFrame:
+        """Give predictions with event time in [start, end) and what is known of their outcome."""
+        with self.database.read() as connection:
+            return predicted.outcome_frame(
+                connection, self.project, endpoint, micros(start), micros(end)
+            )
+
+    def served(self, endpoint: str) -> pl.LazyFrame | None:
+        """Scan the feature vectors that were used (`f_...`), with times and outputs."""
+        with self.database.read() as connection:
+            return predicted.served(connection, self.tables, self.project, endpoint)
+
+    def prediction(self, reference: str) -> PredictionRecord:
+        """Find one prediction row by `<id>` or `<id>:<i>`; raises NotFound."""
+        with self.database.read() as connection:
+            return predicted.record_of(connection, self.tables, self.project, reference)
+
+    def counts(self, endpoint: str) -> Counts:
+        """Count what came in and what became of it."""
+        with self.database.read() as connection:
+            return counts(connection, self.project, endpoint)
+
+    def open_alarm(
+        self,
+        endpoint: str,
+        signal: Signal,
+        *,
+        opened: Instant,
+        deadline: Instant,
+        actor: str,
+        cause: Seq | None = None,
+    ) -> Fact:
+        """Record that a monitor's promise is broken.
+
+        Raises:
+            AlreadyExists: The monitor has an open alarm on this endpoint.
+        """
+        event = Alarmed(
+            alarm=self.ids.new(),
+            endpoint=endpoint,
+            monitor=signal.monitor,
+            version=signal.version,
+            message=signal.message,
+            readings=signal.digest,
+            opened=opened,
+            deadline=deadline,
+        )
+        draft, check = alarms.opening(self.project, event)
+        draft = alarms.caused(draft, cause)
+        return self.ledger.append_all([draft], actor=actor, also=check)[0]
+
+    def end_alarm(
+        self, alarm: Id, cause: Cause, *, at: Instant, actor: str, because: Seq | None = None
+    ) -> Fact:
+        """Record that an alarm is over and why.
+
+        Raises:
+            NotFound: There is no such alarm.
+            Refused: It has ended before.
+        """
+        found = next((one for one in self.alarms() if one.alarm == alarm), None)
+        draft, check = alarms.ending(self.project, alarm, cause, at, found)
+        draft = alarms.caused(draft, because)
+        return self.ledger.append_all([draft], actor=actor, also=check)[0]
+
+    def alarms(self, endpoint: str | None = None, *, only_open: bool = False) -> list[Alarm]:
+        """List alarms in the order in which they were opened."""
+        with self.database.read() as connection:
+            return alarms.alarms(connection, self.project, endpoint, only_open=only_open)
+
+    def purge(self, endpoint: str, before: Instant, *, actor: str) -> Fact | None:
+        """Delete predictions with an earlier event time, their labels and outcomes.
+
+        Returns:
+            The fact with their digest and count; None when there were none.
+        """
+        return purging.purge(
+            self.database, self.ledger, (self.project, endpoint), micros(before), actor=actor
+        )
+
+    def _advance(self, connection: Connection, endpoint: str, watch: Watch, until_us: int) -> int:
+        known = watermark(connection, self.project, endpoint)
+        before_us = NEVER_US if known is None else known[0]
+        if until_us <= before_us:
+            return before_us
+        where = Span(self.project, endpoint, before_us, until_us, span(watch.label_wait))
+        joined = outcomes.join(connection, where)
+
+        def calibration(version: str) -> CalibrationMap | None:
+            return self._calibration(endpoint, version)
+
+        for monitor in watch.monitors:
+            if isinstance(monitor, Loss):
+                losses.read_windows(connection, where, monitor, joined.event_times_us, calibration)
+                if watch.live is not None:
+                    losses.update_loss(connection, where, monitor, watch.live, calibration)
+        if watch.rollout is not None:
+            guards.update_guards(connection, self.project, endpoint, watch.rollout, until_us)
+        move_watermark(connection, self.project, endpoint, until_us, joined.labelled)
+        return until_us
+
+    def _note_drift(self, endpoint: str, monitor: Drift, live: str, until_us: int) -> None:
+        every_us = span(duration(monitor.every))
+        with self.database.read() as connection:
+            starts = drift.open_windows(
+                connection, self.project, endpoint, monitor.name, every_us, until_us
+            )
+            frame = predicted.served(connection, self.tables, self.project, endpoint)
+        if not starts:
+            return
+        profiles = self.references.profiles(endpoint, live)
+        found = {
+            start: drift.readings_of(frame, monitor.name, live, (start, start + every_us), profiles)
+            for start in starts
+            if frame is not None and profiles
+        }
+
+        def keep(connection: Connection) -> None:
+            for start, readings in found.items():
+                window = (monitor.name, start)
+                measured.replace_window(connection, self.project, endpoint, window, readings)
+            drift.close_windows(
+                connection, self.project, endpoint, monitor.name, live, starts[-1] + every_us
+            )
+
+        self.database.write(keep)
+
+    def _signals(self, connection: Connection, endpoint: str, watch: Watch) -> tuple[Signal, ...]:
+        found = (
+            losses.signal(connection, self.project, endpoint, monitor, watch.live)
+            for monitor in watch.monitors
+            if isinstance(monitor, Loss)
+        )
+        return tuple(signal for signal in found if signal is not None)
+
+    def _calibration(self, endpoint: str, version: str) -> CalibrationMap | None:
+        # A version never changes, and reading its folder inside every advance would cost.
+        if (endpoint, version) not in self._calibrations:
+            found = self.references.calibration(endpoint, version)
+            self._calibrations[endpoint, version] = found
+        return self._calibrations[endpoint, version]

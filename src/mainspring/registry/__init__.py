@@ -1,0 +1,1 @@
+"""Floor 3: model versions, numbered without gaps or races, and their aliases."""

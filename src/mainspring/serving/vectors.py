@@ -1,0 +1,181 @@
+"""The feature vectors of one request, and the check of what the caller sent."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mainspring.core.errors import InvalidInput, SchemaMismatch
+from mainspring.formats.model import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a caller asks predictions for. Columns that the endpoint does not take are ignored."""
+
+    keys: Sequence[str]
+    event_times_us: Sequence[int]
+    """Microseconds of UTC since 1970."""
+    columns: Mapping[str, Sequence[Any]]
+    """Missing numbers as None or NaN, missing strings as None or ''."""
+
+
+class Vectors:
+    """Columns of one request: numbers as one float64 table, strings as lists.
+
+    What a graph takes is made from it once, however many arms score.
+    """
+
+    __slots__ = ("_narrow", "_objects", "_position", "count", "float_names", "floats", "strings")
+
+    def __init__(
+        self,
+        count: int,
+        float_names: list[str],
+        floats: NDArray[np.float64],
+        strings: dict[str, list[str]],
+    ) -> None:
+        self.count = count
+        self.float_names = float_names
+        self.floats = floats
+        """Shape (columns, rows), so that a column is contiguous."""
+        self.strings = strings
+        self._position = {name: i for i, name in enumerate(float_names)}
+        self._narrow: dict[str, NDArray[np.float32]] | None = None
+        self._objects: dict[str, NDArray[Any]] = {}
+
+    def wide(self, name: str) -> NDArray[np.float64]:
+        """Give a column of numbers."""
+        column: NDArray[np.float64] = self.floats[self._position[name]]
+        return column
+
+    def narrow(self, name: str) -> NDArray[np.float32]:
+        """Give a column of numbers as float32."""
+        if self._narrow is None:
+            with np.errstate(over="ignore"):
+                narrow = self.floats.astype(np.float32)
+            self._narrow = dict(zip(self.float_names, narrow, strict=True))
+        return self._narrow[name]
+
+    def objects(self, name: str) -> NDArray[Any]:
+        """Give a column of strings."""
+        if (objects := self._objects.get(name)) is None:
+            self._objects[name] = objects = np.array(self.strings[name], object)
+        return objects
+
+
+def checked(rows: Rows, request: Sequence[Column], *, subject: str) -> Vectors:
+    """Read the request's columns; the whole request is refused if one value is wrong.
+
+    Raises:
+        InvalidInput: There is no row, or keys, times and columns differ in length.
+        SchemaMismatch: A column is missing or a value has another type; both are named.
+    """
+    return read(_count(rows, subject), rows.columns, request, subject=subject)
+
+
+def read(
+    count: int, columns: Mapping[str, Sequence[Any]], request: Sequence[Column], *, subject: str
+) -> Vectors:
+    """Read columns that must have `count` values each; raises as `checked` does."""
+    names: list[str] = []
+    table: list[Any] = []
+    strings: dict[str, list[str]] = {}
+    for column in request:
+        values = columns.get(column.name)
+        if values is None:
+            expected = ", ".join(c.name for c in request)
+            raise SchemaMismatch(
+                f"{subject}: column {column.name!r} is missing; send one value per row for each "
+                f"of {expected}"
+            )
+        if len(values) != count:
+            raise InvalidInput(
+                f"{subject}: column {column.name!r} has {len(values)} values for {count} rows; "
+                "send one per row"
+            )
+        if column.type == "str":
+            strings[column.name] = _strings(values, column, subject)
+        else:
+            names.append(column.name)
+            table.append(_floats(values, column, subject))
+    floats = np.frombuffer(b"".join(table), np.float64).reshape(len(names), count)
+    _check_numbers(floats, names, request, subject)
+    return Vectors(count, names, floats, strings)
+
+
+def _count(rows: Rows, subject: str) -> int:
+    count = len(rows.keys)
+    if count == 0:
+        raise InvalidInput(f"{subject}: no row; send at least one")
+    if len(rows.event_times_us) != count:
+        raise InvalidInput(
+            f"{subject}: found {count} keys and {len(rows.event_times_us)} event times; send one "
+            "of each per row"
+        )
+    for i, (key, at) in enumerate(zip(rows.keys, rows.event_times_us, strict=True)):
+        if type(key) is not str or type(at) is not int:
+            raise InvalidInput(
+                f"{subject}: row {i} has the key {key!r} and the event time {at!r}; expected a "
+                "string and whole microseconds since 1970"
+            )
+    return count
+
+
+def _floats(values: Sequence[Any], column: Column, subject: str) -> bytes:
+    try:
+        # Refuses strings, as numpy would not; None takes the slow way below.
+        return array("d", values).tobytes()
+    except (TypeError, OverflowError):
+        pass
+    numbers = []
+    for i, value in enumerate(values):
+        try:
+            numbers.append(float("nan") if value is None else array("d", (value,))[0])
+        except (TypeError, OverflowError) as error:
+            raise _wrong(subject, column, i, value) from error
+    return array("d", numbers).tobytes()
+
+
+def _strings(values: Sequence[Any], column: Column, subject: str) -> list[str]:
+    strings = ["" if value is None else value for value in values]
+    for i, value in enumerate(strings):
+        if type(value) is not str:
+            raise _wrong(subject, column, i, value)
+    return strings
+
+
+def _check_numbers(
+    floats: NDArray[np.float64], names: list[str], request: Sequence[Column], subject: str
+) -> None:
+    types = {column.name: column for column in request}
+    infinite = np.isinf(floats)
+    if infinite.any():
+        c, i = (int(x) for x in np.argwhere(infinite)[0])
+        raise _wrong(subject, types[names[c]], i, float(floats[c, i]))
+    for c, name in enumerate(names):
+        kind = types[name].type
+        if kind == "float":
+            continue
+        row = floats[c]
+        whole = (row == 0) | (row == 1) if kind == "bool" else row == np.floor(row)
+        wrong = ~(whole | np.isnan(row))
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise _wrong(subject, types[name], i, float(row[i]))
+
+
+def _wrong(subject: str, column: Column, row: int, value: Any) -> SchemaMismatch:
+    expected = {
+        "float": "a finite number or null",
+        "int": "a whole number or null",
+        "bool": "true, false or null",
+        "str": "a string or null",
+    }[column.type]
+    return SchemaMismatch(
+        f"{subject}: column {column.name!r}, row {row}: found {value!r}, expected {expected}; "
+        "correct the row, nothing was scored"
+    )
