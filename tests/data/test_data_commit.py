@@ -111,7 +111,12 @@ def ids_of(datasets: Datasets, version: int | None = None) -> list[str]:
 
 def test_a_commit_parts_good_rows_from_bad_ones_and_records_both(room: Room) -> None:
     rows = pl.concat(
-        [flights("a", "b", "e"), flights("far", distance=9000), flights("b"), flights("c", origin=None)]
+        [
+            flights("a", "b", "e"),
+            flights("far", distance=9000),
+            flights("b"),
+            flights("c", origin=None),
+        ]
     )
 
     done = room.datasets.commit(FLIGHTS, rows, token="loader:1", actor="ann")
@@ -327,7 +332,7 @@ def interruptions(room: Room, kill: Callable[[], None]) -> dict[str, Callable[[]
                     kill()
                 return version
 
-            room.tables.append = die  # type: ignore[method-assign,assignment]
+            room.tables.append = die  # type: ignore[method-assign]
 
         return install
 
@@ -460,4 +465,8 @@ def test_an_independent_reader_finds_the_rows_in_the_table(room: Room) -> None:
 if __name__ == "__main__":
     for one_gap in GAPS:
         for is_first in (True, False):
-            die_in(one_gap, Path(sys.argv[1]) / f"{one_gap}-{is_first}".replace(" ", "-"), first=is_first)
+            die_in(
+                one_gap,
+                Path(sys.argv[1]) / f"{one_gap}-{is_first}".replace(" ", "-"),
+                first=is_first,
+            )

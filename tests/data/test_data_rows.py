@@ -89,7 +89,7 @@ values = st.fixed_dictionaries(
         "n": st.none() | st.integers(-5, 5),
     }
 )
-_SCHEMA = {
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "id": pl.String,
     "at": pl.Datetime("us", "UTC"),
     "x": pl.Float64,

@@ -1,4 +1,4 @@
-"""Pushes: the online value is the offline value, each push counts once, and restarts change nothing."""
+"""Pushes: online is offline at the same instant, each counts once, restarts change nothing."""
 
 import errno
 import tempfile
@@ -36,7 +36,13 @@ START = datetime(2013, 1, 1, tzinfo=UTC)
 START_US = int(START.timestamp()) * 1_000_000
 MINUTE_US = 60_000_000
 TIME = pl.Datetime("us", "UTC")
-SCHEMA = {"id": pl.String, "at": TIME, "known": TIME, "origin": pl.String, "x": pl.Float64}
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "id": pl.String,
+    "at": TIME,
+    "known": TIME,
+    "origin": pl.String,
+    "x": pl.Float64,
+}
 
 EVENTS = Dataset("events", key="id", time="at", arrival="known", checks=(between("x", -99, 99),))
 LAST = FeatureView("last", entity="origin", source=EVENTS, features=["x"])
@@ -272,6 +278,17 @@ def test_rows_pushed_too_late_for_their_ticks_are_counted(room: Room) -> None:
     assert room.online(RECENT, [("JFK", 65)])[0][0] == 2.0
 
 
+def test_an_entity_is_known_by_a_row_older_than_every_window(room: Room) -> None:
+    room.features.push("events", frame(), until=at(600), token="f:1")
+    old: Event = ("old", 10, 11, "JFK", 1.0)
+
+    room.features.push("events", frame(old), until=at(610), token="f:2")
+
+    asked = [("JFK", 610.0)]
+    assert room.online(RECENT, asked) == offline(RECENT, [old], asked)
+    assert room.online(RECENT, asked)[0][0] == 0.0
+
+
 def test_committing_the_same_rows_later_changes_nothing_online(room: Room) -> None:
     rows = frame(("a", 1, 2, "JFK", 4.0), ("b", 3, 4, "JFK", 6.0))
     room.features.push("events", rows, until=at(10), token="f:1")
@@ -315,7 +332,7 @@ def test_a_push_the_online_table_refused_is_made_up_for(
     room.features.push("events", frame(("a", 1, 2, "JFK", 4.0)), until=at(5), token="f:1")
     write = OnlineWriter.write
 
-    def full(*given: object, **named: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(OnlineWriter, "write", full)
@@ -352,9 +369,7 @@ def test_another_declaration_of_a_view_is_another_table(room: Room) -> None:
     longer = FeatureView(
         "recent", entity="origin", source="events", every="5m", features={"n": count("90m")}
     )
-    same_names = FeatureView(
-        "last", entity="origin", source="events", ttl="1h", features=["x"]
-    )
+    same_names = FeatureView("last", entity="origin", source="events", ttl="1h", features=["x"])
 
     room.apply(longer, same_names)
     room.features.push("events", frame(), until=at(121), token="feed:9")

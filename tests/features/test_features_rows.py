@@ -108,9 +108,7 @@ def test_the_last_label_that_had_arrived_counts() -> None:
 
     def label(as_of: datetime) -> list[object]:
         sources = {"landings": corrected}
-        rows = labelled_rows(
-            ROWS, SCHEDULES, label=LATE, sources=sources, specs=SPECS, as_of=as_of
-        )
+        rows = labelled_rows(ROWS, SCHEDULES, label=LATE, sources=sources, specs=SPECS, as_of=as_of)
         return rows["label"].to_list()[:1]
 
     assert [label(at(m)) for m in (49, 50, 55)] == [[None], [1.0], [0.0]]

@@ -100,6 +100,18 @@ def test_an_old_value_stays_while_it_is_the_newest_of_its_entity(tmp_path: Path)
     assert (values[0, 0], times[0]) == (2.0, HOUR)
 
 
+def test_a_rewrite_keeps_ties_in_order_of_arrival_and_what_a_late_one_hides(tmp_path: Path) -> None:
+    writer, reader = OnlineWriter(tmp_path, ["a", "b"]), OnlineReader(tmp_path)
+    push(writer, [("JFK", 49 * HOUR, 51 * HOUR, 2.0), ("JFK", 49 * HOUR, 49 * HOUR, 1.0)])
+    push(writer, [("LGA", 0, 0, 3.0), ("LGA", HOUR, 53 * HOUR, 4.0), ("EWR", 50 * HOUR, 0, 5.0)])
+
+    writer.rewrite()
+
+    instants = [50 * HOUR, 52 * HOUR, 50 * HOUR, 53 * HOUR]
+    values, _, _ = reader.lookup(["JFK", "JFK", "LGA", "LGA"], instants)
+    assert values[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
 def test_token_and_state_hold_with_their_push_over_rewrite_and_restart(tmp_path: Path) -> None:
     writer = OnlineWriter(tmp_path, ["a", "b"])
     push(writer, [("JFK", 0, 0, 1.0)], token="t1", state=b"one")

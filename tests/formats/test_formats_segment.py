@@ -131,7 +131,7 @@ WORKER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_formats_segment import SEGMENT, SegmentWriter, block
+from tests.formats.test_formats_segment import SEGMENT, SegmentWriter, block
 writer = SegmentWriter(Path(sys.argv[1]), worker="w", segment=SEGMENT)
 number = 0
 while True:
@@ -144,7 +144,7 @@ while True:
 
 @pytest.mark.parametrize("after", [1, 40, 333])
 def test_every_acknowledged_block_survives_kill_9(tmp_path: Path, after: int) -> None:
-    command = [sys.executable, "-c", WORKER, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WORKER, str(tmp_path), str(Path(__file__).parents[2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         acknowledged = [int(worker.stdout.readline()) for _ in range(after)]
@@ -161,7 +161,7 @@ FULL = """
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_formats_segment import SEGMENT, SegmentWriter, block
+from tests.formats.test_formats_segment import SEGMENT, SegmentWriter, block
 writer = SegmentWriter(Path(sys.argv[1]), worker="w", segment=SEGMENT)
 size = 0
 for number in range(2):
@@ -180,7 +180,7 @@ print(refused)
 
 
 def test_a_disk_that_fills_within_a_block_hides_no_later_block(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FULL, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", FULL, str(tmp_path), str(Path(__file__).parents[2])]
     refused = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     blocks, _, torn = read_blocks(segments(tmp_path)[0].path)

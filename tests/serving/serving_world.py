@@ -140,7 +140,8 @@ class World:
             RouteTable(number, (self.route(*arms, rollout=rollout, views=views, **more),)),
         )
 
-    def route(self, *arms: Arm, endpoint: str = "delay", **more: Any) -> EndpointRoute:
+    @staticmethod
+    def route(*arms: Arm, endpoint: str = "delay", **more: Any) -> EndpointRoute:
         given: dict[str, Any] = {
             "project": "default",
             "endpoint": endpoint,

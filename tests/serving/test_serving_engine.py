@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from serving_world import (
+from tests.serving.serving_world import (
     HOUR,
     ROLLOUT,
     World,
@@ -245,7 +245,7 @@ def test_an_arm_over_its_time_is_counted_as_failed_and_the_live_arm_answers(
         clock.advance(timedelta(seconds=2))
         return fast_run(*given)
 
-    model.run = run  # type: ignore[method-assign]
+    model.run = run  # type: ignore[assignment, method-assign]
 
     answer = engine.predict("default", "delay", rows("JFK"))
 

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving_world import World, constant, live
+from tests.serving.serving_world import World, constant, live
 
-HERE = str(Path(__file__).parent)
+ROOT = str(Path(__file__).parents[2])
 START = """
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from serving_world import World, rows
+from tests.serving.serving_world import World, rows
 world = World(Path(sys.argv[1]))
 engine = world.engine(sync_s=0.0)
 """
@@ -68,7 +68,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_every_answer_given_before_kill_9_is_in_the_log_once(world: World) -> None:
-    command = [sys.executable, "-c", SERVE, str(world.root), HERE]
+    command = [sys.executable, "-c", SERVE, str(world.root), ROOT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         answered = [worker.stdout.readline().strip() for _ in range(50)]
@@ -82,7 +82,7 @@ def test_every_answer_given_before_kill_9_is_in_the_log_once(world: World) -> No
 
 
 def test_a_full_disk_stops_no_answer_and_the_gap_is_counted(world: World) -> None:
-    command = [sys.executable, "-c", FULL, str(world.root), HERE]
+    command = [sys.executable, "-c", FULL, str(world.root), ROOT]
     worker = subprocess.run(command, check=False, capture_output=True, text=True)
 
     assert worker.returncode == 0, worker.stderr

@@ -3,23 +3,20 @@
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_world import World, canary, live
+from tests.serving.serving_world import World, canary, live
 
 from mainspring.core.ids import Digest
 from mainspring.formats.routes import EndpointRoute
 from mainspring.serving.router import choose, position
 
-ROUTE = World.route(
-    World.__new__(World), canary(Digest("b" * 64), 0.1), live(Digest("a" * 64), share=0.9)
-)
+ROUTE = World.route(canary(Digest("b" * 64), 0.1), live(Digest("a" * 64), share=0.9))
 
 
 def at(share: float, salt: str = "salt") -> EndpointRoute:
     first, last = ROUTE.arms
     replace = msgspec.structs.replace
-    return replace(
-        ROUTE, salt=salt, arms=(replace(first, share=share), replace(last, share=1 - share))
-    )
+    arms = (replace(first, share=share), replace(last, share=1 - share))
+    return replace(ROUTE, salt=salt, arms=arms)
 
 
 @settings(deadline=None, max_examples=200)
@@ -40,6 +37,7 @@ def test_a_growing_canary_moves_nobody_out_of_itself(
 @given(key=st.text())
 def test_every_key_has_its_place_below_one_and_the_ends_are_exact(key: str) -> None:
     assert 0 <= position("salt", key) < 1
+    assert (choose(at(0.3), key).role == "canary") is (position("salt", key) < 0.3)
     assert choose(at(0.0), key).role == "live"
     assert choose(at(1.0), key).role == "canary"
 

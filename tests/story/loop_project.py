@@ -3,7 +3,9 @@
 from typing import Any
 
 import polars as pl
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import mainspring as ms
 
@@ -28,17 +30,18 @@ INPUTS = ["load", "shocks_6h"]
 
 
 @ms.step
-def train(rows: pl.DataFrame, days: int = 12) -> ms.LoggedModel:
+def train(rows: pl.DataFrame, days: int = 4) -> ms.LoggedModel:
     known = rows.filter(pl.col("label").is_not_null()).sort("event_time", "part_id")
     last: Any = known["event_time"].max()
     known = known.filter(pl.col("event_time") > last - pl.duration(days=days))
     older, newer = known.head(known.height * 3 // 4), known.tail(known.height // 4)
-    model = LogisticRegression().fit(older.select(INPUTS).to_numpy(), older["label"].to_numpy())
+    model = make_pipeline(SimpleImputer(), LogisticRegression())
+    model.fit(older.select(INPUTS).to_numpy(), older["label"].to_numpy())
     return ms.log_model(model, inputs=INPUTS, rows=older, calibrate_on=newer, label="label")
 
 
 @ms.pipeline
-def failure_model(until: ms.Instant, days: int = 12) -> ms.LoggedModel:
+def failure_model(until: ms.Instant, days: int = 4) -> ms.LoggedModel:
     return train(ms.training_rows("failure", until), days=days)
 
 
@@ -46,12 +49,12 @@ failure = ms.Endpoint(
     "failure",
     rows=parts,
     time="event",
-    request=["load"],
+    request=["machine", "load"],
     features=[recent],
     label=ms.Label("failed > 0", source=failures, wait="12h"),
     pipeline=failure_model,
     gate=ms.Gate(
-        floors={"auc": 0.6}, better=ms.Better("log_loss", margin=0.1, sd=0.6), min_rows=300
+        floors={"auc": 0.6}, better=ms.Better("log_loss", margin=0.1, sd=0.6), min_rows=300, block="6h"
     ),
     rollout=ms.Canary(
         steps=[0.2, 0.5],

@@ -73,7 +73,7 @@ class SmallDriver:
                 Rows(
                     rows["part_id"].to_list(),
                     rows["used_at"].dt.epoch("us").to_list(),
-                    {"load": rows["load"].to_list()},
+                    {name: rows[name].to_list() for name in ("machine", "load")},
                 ),
                 request_id=f"{day}-{rows['hour'][0]}",
             )

@@ -1,10 +1,8 @@
-"""The digest of rows: equal for equal rows, however they are ordered, cut into files or typed in.
-"""
+"""The digest of rows: equal for equal rows, however they are ordered or cut into files."""
 
 import hashlib
 import struct
 
-import numpy as np
 import polars as pl
 
 from mainspring.core.ids import Digest, digest_of

@@ -72,9 +72,7 @@ class History:
 
     def by_token(self, name: str, token: Token) -> VersionRow | None:
         """Give the version a token was committed as."""
-        return self._first(
-            name, VERSION.c.writer == token.writer, VERSION.c.number == token.number
-        )
+        return self._first(name, VERSION.c.writer == token.writer, VERSION.c.number == token.number)
 
     def tokens(self, name: str, version: int) -> list[str]:
         """List the committed tokens up to a version, oldest first."""

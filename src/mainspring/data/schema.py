@@ -1,5 +1,4 @@
-"""Columns and types: what a dataset may hold, and what its first commit fixed for all later ones.
-"""
+"""Columns and types: what a dataset may hold, and what its first commit fixed for the others."""
 
 from collections.abc import Mapping
 
@@ -116,9 +115,7 @@ def _castable(found: pl.DataType, expected: pl.DataType) -> bool:
     return expected == pl.String and isinstance(found, pl.Categorical | pl.Enum)
 
 
-def _mismatch(
-    dataset: Dataset, name: str, *, found: pl.DataType, expected: str
-) -> SchemaMismatch:
+def _mismatch(dataset: Dataset, name: str, *, found: pl.DataType, expected: str) -> SchemaMismatch:
     return SchemaMismatch(
         f"dataset {dataset.name!r}, column {name!r}: found type {found}, expected {expected}; "
         "cast it before committing"

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mainspring.features.places import Ints, Timeline, entity_codes, micros
+from mainspring.features.places import Ints, Timeline, micros, places
 from mainspring.features.spec import SourceColumns
-
-_CODE = "mainspring_code"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +50,12 @@ def as_of(
     """
     times = list(dict.fromkeys((columns.time, columns.arrival)))
     present = source.drop_nulls([entity, *times])
-    codes, asked_codes = entity_codes(present[entity], asked)
-    ranked = present.with_columns(pl.Series(_CODE, codes)).sort(
-        [_CODE, *times, columns.key], maintain_order=True
+    ranked = present.sort(
+        [pl.col(entity).cast(pl.String), *times, columns.key], maintain_order=True
     )
-    codes = ranked[_CODE].to_numpy()
+    texts = ranked[entity].cast(pl.String)
+    codes = texts.rle_id().cast(pl.Int64).to_numpy()
+    asked_codes = places(texts.unique(maintain_order=True).to_list(), asked)
     time_us, arrival_us = micros(ranked[columns.time]), micros(ranked[columns.arrival])
     visible_us = np.maximum(time_us, arrival_us)
     order = np.lexsort((visible_us, codes))
@@ -69,4 +68,4 @@ def as_of(
     last = upto[found] - 1
     own = codes[last] == asked_codes[found]
     row[found[own]] = best[last[own]]
-    return AsOf(ranked.drop(_CODE), time_us, row)
+    return AsOf(ranked, time_us, row)

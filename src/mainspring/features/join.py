@@ -8,9 +8,11 @@ import polars as pl
 
 from mainspring.core.errors import InvalidInput, LeakFound, NotFound, SchemaMismatch
 from mainspring.features.asof import AsOf, as_of
-from mainspring.features.places import Flags, Ints, instants, masked, micros
+from mainspring.features.places import NEVER, Flags, Ints, instants, masked, micros, places
 from mainspring.features.spec import FeatureView, SourceColumns
-from mainspring.features.window import ENTITY, TICK, Events, prepare, tick_values
+from mainspring.features.window import ENTITY, Events, prepare, tick_values
+
+TICK = "tick"
 
 Frame = pl.DataFrame | pl.LazyFrame
 Columns = TypeVar("Columns", bound=SourceColumns)
@@ -100,17 +102,22 @@ def _windowed(
 ) -> list[pl.Series]:
     events = prepare(source, view, columns)
     tick_us = at_us // view.every_us * view.every_us
-    wanted = pl.DataFrame({ENTITY: asked.cast(pl.String), TICK: tick_us})
     if own is not None:
-        _refuse_own_event(view, events, wanted.with_columns(key=own))
-    values = tick_values(events, view, ticks=wanted.drop_nulls().unique())
-    first = events.first_ticks(view).rename({TICK: "first"})
-    joined = wanted.join(values, on=[ENTITY, TICK], how="left", maintain_order="left")
-    joined = joined.join(first, on=ENTITY, how="left", maintain_order="left")
-    known = (joined["first"] <= joined[TICK]).fill_null(value=False).to_numpy()
-    missing = ~known | _too_old(view, tick_us, at_us)
+        whom = pl.DataFrame({ENTITY: asked.cast(pl.String), TICK: tick_us, "key": own})
+        _refuse_own_event(view, events, whom)
+    entity = places(events.entities, asked)
+    # Many rows share a tick: each is computed once.
+    ticks, nth = np.unique(tick_us, return_inverse=True)
+    pairs, back = np.unique(entity * len(ticks) + nth, return_inverse=True)
+    one_entity, one_tick = pairs // max(len(ticks), 1), ticks[pairs % max(len(ticks), 1)]
+    values = tick_values(events, view, entity=one_entity, tick_us=one_tick)
+    first = np.append(events.first_ticks(view), NEVER)[entity]
+    missing = (first > tick_us) | _too_old(view, tick_us, at_us)
     return [
-        *(masked(joined[name].fill_nan(None), missing) for name in view.names),
+        *(
+            masked(pl.Series(name, numbers[back]).fill_nan(None), missing)
+            for name, numbers in values.items()
+        ),
         instants(view.time_column, tick_us, missing=missing),
     ]
 
@@ -136,9 +143,7 @@ def _refuse_own_row(
 
 
 def _refuse_own_event(view: FeatureView, events: Events, asked: pl.DataFrame) -> None:
-    known = events.rows.select(ENTITY, "key").with_columns(
-        pl.Series("time", events.time_us),
-        pl.Series("arrival", events.arrival_us),
+    known = events.rows.select(ENTITY, "key", "time", "arrival").with_columns(
         pl.Series("replaced", events.replaced_us),
     )
     counted = (
@@ -156,9 +161,9 @@ def _refuse_own_event(view: FeatureView, events: Events, asked: pl.DataFrame) ->
 
 def _leak(view: FeatureView, key: object, at: object, time: object, arrival: object) -> LeakFound:
     return LeakFound(
-        f"feature view {view.name!r}: the row of key {key!r} at {at} would be fed by the row of the "
-        f"same key in {view.source!r}, of {time}, arrived {arrival}; a row must arrive after the "
-        "event it belongs to: correct the arrival times, or take another source"
+        f"feature view {view.name!r}: the row of key {key!r} at {at} would be fed by the row of "
+        f"the same key in {view.source!r}, of {time}, arrived {arrival}; a row must arrive after "
+        "the event it belongs to: correct the arrival times, or take another source"
     )
 
 
@@ -173,9 +178,7 @@ def _source(
     columns = specs[view.source]
     frame = sources[view.source].lazy()
     schema = frame.collect_schema()
-    needed = dict.fromkeys(
-        (view.entity, columns.key, columns.time, columns.arrival, *view.columns)
-    )
+    needed = dict.fromkeys((view.entity, columns.key, columns.time, columns.arrival, *view.columns))
     check_source(view, schema, tuple(needed))
     return frame.select(*needed).collect(), columns
 

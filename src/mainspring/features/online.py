@@ -8,7 +8,7 @@ import polars as pl
 
 from mainspring.features.places import UTC_TIME, Floats, Ints, micros
 from mainspring.features.spec import FeatureView, SourceColumns
-from mainspring.features.window import ENTITY, TICK, prepare, tick_values
+from mainspring.features.window import Events, tick_values
 from mainspring.formats.online import RETENTION_US
 
 
@@ -47,14 +47,6 @@ def plain_values(
     )
 
 
-def first_ticks(
-    view: FeatureView, columns: SourceColumns, fresh: pl.DataFrame
-) -> Mapping[str, int]:
-    """Give for each entity of new rows the first tick by which it is known."""
-    found = prepare(fresh, view, columns).first_ticks(view)
-    return dict(found.iter_rows())
-
-
 def tick_range(view: FeatureView, *, after_us: int | None, until_us: int) -> Ints:
     """Give the ticks in (after, until] that an online table still keeps."""
     oldest = until_us - RETENTION_US
@@ -64,38 +56,29 @@ def tick_range(view: FeatureView, *, after_us: int | None, until_us: int) -> Int
 
 
 def windowed_values(
-    view: FeatureView,
-    columns: SourceColumns,
-    *,
-    rows: pl.DataFrame,
-    known: Mapping[str, int],
-    tick_us: Ints,
+    view: FeatureView, events: Events, *, known: Mapping[str, int], tick_us: Ints
 ) -> Values:
     """Give the values of every known entity at every tick, quiet ones too.
 
     Args:
-        rows: All pushed rows that a window of these ticks may hold.
+        events: All that a window of these ticks may hold, at least.
         known: First tick of each entity.
     """
     names = np.array(list(known), dtype=object)
-    entity = np.repeat(np.arange(len(names)), len(tick_us))
+    place = {name: n for n, name in enumerate(events.entities)}
+    code = np.array([place.get(name, -1) for name in known], dtype=np.int64)
+    first = np.array(list(known.values()), dtype=np.int64)
+    which = np.repeat(np.arange(len(names)), len(tick_us))
     tick = np.tile(tick_us, len(names))
-    present = tick >= np.array(list(known.values()), dtype=np.int64)[entity]
-    entity, tick = entity[present], tick[present]
-    entities = names[entity].tolist()
-    if not entities:
-        return Values([], tick, tick, np.empty((0, len(view.names))))
-    if not rows.width:
-        rows = _no_rows(view, columns)
-    reach = pl.lit(int(tick_us[0]) - view.longest_us, dtype=pl.Int64)
-    events = prepare(rows.filter(pl.col(columns.time).dt.epoch("us") > reach), view, columns)
-    asked = pl.DataFrame({ENTITY: entities, TICK: tick}, schema={ENTITY: pl.String, TICK: pl.Int64})
-    values = tick_values(events, view, ticks=asked)
-    return Values(entities, tick, tick, _numbers(values, view.names))
+    present = tick >= first[which]
+    which, tick = which[present], tick[present]
+    values = tick_values(events, view, entity=code[which], tick_us=tick)
+    numbers = np.column_stack([values[name] for name in view.names])
+    return Values(names[which].tolist(), tick, tick, numbers)
 
 
-def _no_rows(view: FeatureView, columns: SourceColumns) -> pl.DataFrame:
-    """Stand in for rows after a quiet time so long that none is kept."""
+def no_rows(view: FeatureView, columns: SourceColumns) -> pl.DataFrame:
+    """Give the view's columns without a row."""
     types: dict[str, pl.DataType] = dict.fromkeys(view.columns, pl.Float64())
     types |= {view.entity: pl.String(), columns.key: pl.String()}
     types |= {columns.time: UTC_TIME, columns.arrival: UTC_TIME}

@@ -34,23 +34,15 @@ def masked(values: pl.Series, missing: Flags) -> pl.Series:
     return pl.select(keep.alias(values.name)).to_series()
 
 
-def entity_codes(source: pl.Series, asked: pl.Series) -> tuple[Ints, Ints]:
-    """Number the entities of a source from 0 on, and give those asked for by the same numbers.
+def places(names: list[str], asked: pl.Series) -> Ints:
+    """Give for each entity asked for its place among the names, -1 for none.
 
-    Entities are compared as texts, as the online table does; one unknown to the source, or
-    missing, gets -1.
+    Entities are compared as texts, as the online table does.
     """
-    known = source.cast(pl.String).unique().drop_nulls().to_frame("entity").with_row_index("code")
-    both = [
-        side.cast(pl.String)
-        .to_frame("entity")
-        .join(known, on="entity", how="left", maintain_order="left")["code"]
-        .cast(pl.Int64)
-        .fill_null(-1)
-        .to_numpy()
-        for side in (source, asked)
-    ]
-    return both[0], both[1]
+    known = pl.DataFrame({"entity": names}, schema={"entity": pl.String}).with_row_index("place")
+    found = asked.cast(pl.String).to_frame("entity")
+    joined = found.join(known, on="entity", how="left", maintain_order="left")
+    return joined["place"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

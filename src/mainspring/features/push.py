@@ -49,9 +49,7 @@ class Features:
     gets what it lacks before the next push and before any push is answered.
     """
 
-    def __init__(
-        self, *, project: str, database: Database, sources: Sources, folder: Path
-    ) -> None:
+    def __init__(self, *, project: str, database: Database, sources: Sources, folder: Path) -> None:
         """Build the verbs; `folder` is `home.online(project)`, with a table per view below it."""
         self._project = project
         self._database = database
@@ -87,10 +85,8 @@ class Features:
         parsed, until_us = PushToken.parse(token), _micros(until)
         with self._lock:
             stream = self._stream(dataset)
-            with self._database.read() as connection:
-                done = self._log.answer(connection, dataset, parsed)
-            if done is not None:
-                return done
+            if parsed.number <= stream.writers.get(parsed.writer, -1):
+                return self._answer(dataset, parsed)
             if stream.until_us is not None and until_us < stream.until_us:
                 raise Refused(
                     f"push to {dataset!r}: until {utc(until).isoformat()} lies before "
@@ -98,6 +94,10 @@ class Features:
                     "push what became known since"
                 )
             return self._push(stream, dataset, parsed, rows, until_us)
+
+    def _answer(self, dataset: str, token: PushToken) -> PushDone:
+        with self._database.read() as connection:
+            return self._log.answer(connection, dataset, token)
 
     def close(self) -> None:
         """Close the online tables."""
@@ -109,14 +109,14 @@ class Features:
     def _push(
         self, stream: Stream, dataset: str, token: PushToken, rows: pl.DataFrame, until_us: int
     ) -> PushDone:
-        recent = stream.recent if stream.recent.width else None
+        recent = stream.recent.rows if stream.recent.rows.width else None
         accepted, rejected = self._sources.check(dataset, rows, recent=recent)
         for one in stream.views:
             needed = (one.view.entity, *one.view.columns)
             check_source(one.view, accepted.schema, needed)
-        visible = stream.visible_us(accepted)
         push = Recorded(stream.ordinal + 1, until_us, accepted if accepted.height else None)
         step = stream.work_out(push)
+        visible = step.recent.visible_us[len(stream.recent.visible_us) :]
         done = PushDone(
             rows=accepted.height,
             quarantined=rejected.height,
@@ -133,6 +133,7 @@ class Features:
                 self._log.forget(connection, dataset, before_us=before_us)
 
         self._database.write(record)
+        stream.writers[token.writer] = token.number
         self._take(stream, dataset, step)
         return done
 
@@ -195,7 +196,8 @@ class Features:
                 if view.source == dataset
             ]
             recorded = self._log.all(connection, dataset)
-        stream = Stream(specs[dataset], views)
+            writers = self._log.writers(connection, dataset)
+        stream = Stream(specs[dataset], views, writers)
         kept_us = recorded[-1].until_us - stream.horizon_us if recorded else 0
         for push in recorded:
             self._replay(stream, push, kept_us)
@@ -208,7 +210,8 @@ class Features:
         if not lacking and push.rows is None:
             stream.until_us, stream.ordinal = push.until_us, push.ordinal
             return
-        step = Stream(stream.columns, lacking, stream.recent, stream.until_us).work_out(push)
+        ahead = Stream(stream.columns, lacking, {}, stream.recent, stream.until_us)
+        step = ahead.work_out(push)
         if step.entities:
             self._database.write(lambda c: self._record_entities(c, lacking, step))
         stream.take(step)

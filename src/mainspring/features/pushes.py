@@ -64,25 +64,27 @@ class PushLog:
     def __init__(self, project: str) -> None:
         self._project = project
 
-    def answer(self, connection: Connection, dataset: str, token: PushToken) -> PushDone | None:
-        """Give what a token already did.
+    def writers(self, connection: Connection, dataset: str) -> dict[str, int]:
+        """Give the newest number of each writer."""
+        newest = select(PUSH.c.writer, func.max(PUSH.c.number)).where(*self._of(dataset))
+        rows = connection.execute(newest.group_by(PUSH.c.writer))
+        return {str(writer): int(number) for writer, number in rows}
+
+    def answer(self, connection: Connection, dataset: str, token: PushToken) -> PushDone:
+        """Give what a token did.
 
         Raises:
             Refused: It did nothing, and its writer has gone on to a larger number.
         """
         mine = [*self._of(dataset), PUSH.c.writer == token.writer]
-        found = connection.scalar(
-            select(PUSH.c.answer).where(*mine, PUSH.c.number == token.number)
-        )
-        if found is not None:
-            return msgspec.json.decode(found, type=PushDone)
-        newest = connection.scalar(select(func.max(PUSH.c.number)).where(*mine))
-        if newest is not None and newest > token.number:
+        found = connection.scalar(select(PUSH.c.answer).where(*mine, PUSH.c.number == token.number))
+        if found is None:
+            newest = connection.scalar(select(func.max(PUSH.c.number)).where(*mine))
             raise Refused(
                 f"push to {dataset!r}: token '{token.writer}:{token.number}' did nothing, and its "
                 f"writer has since pushed number {newest}; use a larger one"
             )
-        return None
+        return msgspec.json.decode(found, type=PushDone)
 
     def add(
         self,

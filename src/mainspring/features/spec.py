@@ -134,7 +134,9 @@ class FeatureView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 _checked_duration(text, what=where)
         names = [feature.name for feature in self.features]
         if not names or len(set(names)) < len(names):
-            raise InvalidDeclaration(f"{where}: found features {names}; name at least one, each once")
+            raise InvalidDeclaration(
+                f"{where}: found features {names}; name at least one, each once"
+            )
         windowed = [feature.name for feature in self.features if feature.window is not None]
         if windowed and (self.every is None or len(windowed) < len(names)):
             raise InvalidDeclaration(

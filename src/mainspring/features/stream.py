@@ -11,7 +11,7 @@ import polars as pl
 from mainspring.core.ids import Digest, digest_of
 from mainspring.features.online import (
     Values,
-    first_ticks,
+    no_rows,
     plain_values,
     tick_range,
     windowed_values,
@@ -19,6 +19,7 @@ from mainspring.features.online import (
 from mainspring.features.places import Ints, micros
 from mainspring.features.pushes import Recorded
 from mainspring.features.spec import FeatureView, SourceColumns
+from mainspring.features.window import prepare
 from mainspring.formats.online import RETENTION_US, OnlineWriter
 
 
@@ -52,16 +53,59 @@ class OnlineView:
         Not forced to the disk: after a loss of power the token is older than the record of
         pushes, and what is missing is written again.
         """
-        token = f"{self.digest}:{ordinal}"
         self.writer.write(
             values.entities,
             values.times_us,
             values.arrivals_us,
             values.numbers,
-            token=token,
+            token=f"{self.digest}:{ordinal}",
             durable=False,
         )
         self.done = ordinal
+
+
+@dataclass(slots=True, eq=False)
+class Recent:
+    """The rows pushed lately, and when each was both past and known."""
+
+    rows: pl.DataFrame = field(default_factory=pl.DataFrame)
+    time_us: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    visible_us: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, columns: SourceColumns) -> "Recent":
+        """Measure rows."""
+        time_us = micros(rows[columns.time])
+        return cls(rows, time_us, np.maximum(time_us, micros(rows[columns.arrival])))
+
+    def plus(self, more: "Recent") -> "Recent":
+        """Add rows behind these."""
+        if not more.rows.height or not self.rows.width:
+            return more if more.rows.height else self
+        # Before the first commit has fixed the types, pushes may differ in order and width.
+        same = self.rows.schema == more.rows.schema
+        rows = pl.concat(
+            [self.rows, more.rows], how="vertical" if same else "diagonal_relaxed", rechunk=True
+        )
+        return Recent(
+            rows,
+            np.concatenate([self.time_us, more.time_us]),
+            np.concatenate([self.visible_us, more.visible_us]),
+        )
+
+    def after(self, visible_us: int) -> "Recent":
+        """Leave out rows that were past and known by an instant, once they are many."""
+        kept = self.visible_us > visible_us
+        # Copying each time would cost more than a few rows too many.
+        if kept.sum() >= 0.8 * len(kept):
+            return self
+        return Recent(self.rows.filter(pl.Series(kept)), self.time_us[kept], self.visible_us[kept])
+
+    def reaching(self, time_us: int, *, last: int) -> pl.DataFrame:
+        """Give the rows with a later event time, and the `last` ones whatever their time."""
+        wanted = self.time_us > time_us
+        wanted[len(wanted) - last :] = True
+        return self.rows[np.flatnonzero(wanted).astype(np.uint32)] if len(wanted) else self.rows
 
 
 @dataclass(slots=True, eq=False)
@@ -69,10 +113,10 @@ class Step:
     """One push, worked out for every view and not yet written."""
 
     push: Recorded
-    recent: pl.DataFrame
+    recent: Recent
     values: dict[str, Values] = field(default_factory=dict)
     entities: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per view, entities seen for the first time, or earlier than before."""
+    """Per windowed view, entities seen for the first time, or earlier than before."""
 
     @property
     def ticks(self) -> int:
@@ -86,46 +130,42 @@ class Stream:
 
     columns: SourceColumns
     views: list[OnlineView]
-    recent: pl.DataFrame = field(default_factory=pl.DataFrame)
+    writers: dict[str, int]
+    """Newest number of each writer."""
+    recent: Recent = field(default_factory=Recent)
     until_us: int | None = None
     ordinal: int = 0
 
     @property
     def horizon_us(self) -> int:
         """How far back rows are kept."""
-        longest = max((one.view.longest_us + one.view.every_us for one in self._windowed), default=0)
-        return max(RETENTION_US, longest)
-
-    @property
-    def _windowed(self) -> list[OnlineView]:
-        return [one for one in self.views if one.view.windowed]
-
-    def visible_us(self, rows: pl.DataFrame) -> Ints:
-        """Give for each row when it was both past and known."""
-        return np.maximum(micros(rows[self.columns.time]), micros(rows[self.columns.arrival]))
+        grids = [one.view for one in self.views if one.view.windowed]
+        return max([RETENTION_US, *(view.longest_us + view.every_us for view in grids)])
 
     def work_out(self, push: Recorded) -> Step:
         """Compute what a push adds to each view, without changing anything."""
-        fresh = push.rows if push.rows is not None else self.recent.clear()
-        step = Step(push, _together(self.recent, push.rows))
+        fresh = Recent() if push.rows is None else Recent.of(push.rows, self.columns)
+        step = Step(push, self.recent.plus(fresh))
         for one in self.views:
             if one.view.windowed:
-                self._work_out_grid(step, one, fresh)
+                self._work_out_grid(step, one, fresh=fresh.rows.height)
             elif push.rows is not None:
                 step.values[one.view.name] = plain_values(
-                    one.view, self.columns, fresh=fresh, recent=self.recent
+                    one.view, self.columns, fresh=push.rows, recent=self.recent.rows
                 )
         return step
 
-    def _work_out_grid(self, step: Step, one: OnlineView, fresh: pl.DataFrame) -> None:
+    def _work_out_grid(self, step: Step, one: OnlineView, *, fresh: int) -> None:
         view, known = one.view, one.known
-        first = first_ticks(view, self.columns, fresh) if fresh.height else {}
-        earlier = {e: tick for e, tick in first.items() if tick < known.get(e, tick + 1)}
-        step.entities[view.name] = earlier
         tick_us = tick_range(view, after_us=self.until_us, until_us=step.push.until_us)
-        everybody = {**known, **earlier}
+        start_us = int(tick_us[0]) if len(tick_us) else step.push.until_us
+        rows = step.recent.reaching(start_us - view.longest_us, last=fresh)
+        events = prepare(rows if rows.width else no_rows(view, self.columns), view, self.columns)
+        first = zip(events.entities, events.first_ticks(view).tolist(), strict=True)
+        earlier = {name: tick for name, tick in first if tick < known.get(name, tick + 1)}
+        step.entities[view.name] = earlier
         step.values[view.name] = windowed_values(
-            view, self.columns, rows=step.recent, known=everybody, tick_us=tick_us
+            view, events, known={**known, **earlier}, tick_us=tick_us
         )
 
     def take(self, step: Step) -> None:
@@ -135,30 +175,10 @@ class Stream:
             values = step.values.get(one.view.name)
             if one.done < step.push.ordinal and values is not None:
                 one.put(values, step.push.ordinal)
-        self.recent = step.recent
         self.until_us, self.ordinal = step.push.until_us, step.push.ordinal
-        self._trim()
-
-    def _trim(self) -> None:
-        assert self.until_us is not None
-        if self.recent.is_empty():
-            return
-        kept = self.visible_us(self.recent) > self.until_us - self.horizon_us
-        # Copying each time costs more than a few rows too many.
-        if kept.sum() < 0.8 * len(kept):
-            self.recent = self.recent.filter(pl.Series(kept))
+        self.recent = step.recent.after(self.until_us - self.horizon_us)
 
     def close(self) -> None:
         """Close the online tables."""
         for one in self.views:
             one.writer.close()
-
-
-def _together(recent: pl.DataFrame, rows: pl.DataFrame | None) -> pl.DataFrame:
-    if rows is None:
-        return recent
-    if not recent.width:
-        return rows
-    same = recent.schema == rows.schema
-    # Before the first commit has fixed the types, pushes may differ in order and width.
-    return pl.concat([recent, rows], how="vertical" if same else "diagonal_relaxed")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mainspring.features.places import NEVER, Flags, Floats, Ints, Timeline, entity_codes
+from mainspring.features.places import NEVER, Flags, Floats, Ints, Timeline
 from mainspring.features.spec import FeatureView, SourceColumns, Window
 
 ENTITY = "entity"
 TICK = "tick"
 
+_CODE = "mainspring_code"
 _REPLACED = "mainspring_replaced"
 _PAIRS = 4_000_000
 """Pairs of tick and event held at once: what bounds the memory of a long history."""
@@ -23,6 +24,8 @@ class Events:
 
     Attributes:
         rows: `entity` as text, the source's key, and the view's columns as Float64.
+        entities: The distinct ones, in the order of the rows.
+        codes: Place in `entities` of each row's.
         time_us: Event times.
         arrival_us: From when a row counts.
         replaced_us: From when it counts no more: a later arrival of its key and event time is
@@ -30,19 +33,23 @@ class Events:
     """
 
     rows: pl.DataFrame
+    entities: list[str]
+    codes: Ints
     time_us: Ints
     arrival_us: Ints
     replaced_us: Ints
 
-    def first_ticks(self, view: FeatureView) -> pl.DataFrame:
-        """Give for each `entity` the first `tick` by which one of its rows had arrived.
+    def first_ticks(self, view: FeatureView) -> Ints:
+        """Give for each of `entities` the first tick by which one of its rows had arrived.
 
         Before that tick the entity is unknown: it has no values, not those of quiet.
         """
+        if not self.entities:
+            return np.empty(0, dtype=np.int64)
         visible = np.maximum(self.time_us, self.arrival_us)
-        tick = -(-visible // view.every_us) * view.every_us
-        table = pl.DataFrame({ENTITY: self.rows[ENTITY], TICK: tick})
-        return table.group_by(ENTITY).agg(pl.col(TICK).min())
+        starts = np.flatnonzero(np.diff(self.codes, prepend=-1))
+        first: Ints = np.minimum.reduceat(visible, starts)
+        return -(-first // view.every_us) * view.every_us
 
 
 def prepare(source: pl.DataFrame, view: FeatureView, columns: SourceColumns) -> Events:
@@ -51,25 +58,36 @@ def prepare(source: pl.DataFrame, view: FeatureView, columns: SourceColumns) -> 
     A row without entity, key, time or arrival is left out.
     """
     times = list(dict.fromkeys((columns.time, columns.arrival)))
-    present = _with_replacement(source.drop_nulls([columns.key, *times]), columns)
-    present = present.drop_nulls(view.entity)
-    ranked = present.select(
-        pl.col(view.entity).cast(pl.String).alias(ENTITY),
-        pl.col(columns.key).alias("key"),
-        pl.col(columns.time).dt.epoch("us").alias("time"),
-        pl.col(columns.arrival).dt.epoch("us").alias("arrival"),
-        _REPLACED,
-        *(pl.col(name).cast(pl.Float64).alias(f"value.{name}") for name in view.columns),
-    ).sort([ENTITY, "time", "arrival", "key"], maintain_order=True)
+    needed = [columns.key, *times]
+    if any(source[name].null_count() for name in needed):
+        source = source.drop_nulls(needed)
+    replaced = _with_replacement(source, columns).lazy().filter(pl.col(view.entity).is_not_null())
+    ranked = (
+        replaced.select(
+            pl.col(view.entity).cast(pl.String).alias(ENTITY),
+            pl.col(columns.key).alias("key"),
+            pl.col(columns.time).dt.epoch("us").alias("time"),
+            pl.col(columns.arrival).dt.epoch("us").alias("arrival"),
+            _REPLACED,
+            *(pl.col(name).cast(pl.Float64).alias(f"value.{name}") for name in view.columns),
+        )
+        .sort([ENTITY, "time", "arrival", "key"], maintain_order=True)
+        .with_columns(pl.col(ENTITY).rle_id().cast(pl.Int64).alias(_CODE))
+        .collect()
+    )
     return Events(
-        rows=ranked.drop("time", "arrival", _REPLACED),
+        rows=ranked,
+        entities=ranked[ENTITY].unique(maintain_order=True).to_list(),
+        codes=ranked[_CODE].to_numpy(),
         time_us=ranked["time"].to_numpy(),
         arrival_us=ranked["arrival"].to_numpy(),
         replaced_us=ranked[_REPLACED].to_numpy(),
     )
 
 
-def tick_values(events: Events, view: FeatureView, *, ticks: pl.DataFrame) -> pl.DataFrame:
+def tick_values(
+    events: Events, view: FeatureView, *, entity: Ints, tick_us: Ints
+) -> dict[str, Floats]:
     """Compute a windowed view at ticks of its grid.
 
     At a tick t, a window w holds the events with an event time in (t - w, t] that had arrived by
@@ -81,27 +99,24 @@ def tick_values(events: Events, view: FeatureView, *, ticks: pl.DataFrame) -> pl
     history and the online table agree exactly.
 
     Args:
-        ticks: Columns `entity`, text, and `tick`, microseconds since 1970 UTC.
+        entity: Whom to compute for, as places in `events.entities`; -1 for one without events.
+        tick_us: When, microseconds since 1970 UTC, one for each of `entity`.
 
     Returns:
-        `ticks`, row by row, and the features as Float64 with NaN for missing. Whether an entity
-        was known at its tick is not asked here.
+        The features by name, in the order of `tick_us`, NaN for missing. Whether an entity was
+        known at its tick is not asked here.
     """
-    tick_us = ticks[TICK].to_numpy()
-    codes, asked = entity_codes(events.rows[ENTITY], ticks[ENTITY])
-    # The rows are sorted by entity, but codes come in any order: renumber by first appearance.
-    codes, asked = _in_order(codes, asked)
-    timeline = Timeline.of(codes, events.time_us)
-    upto = timeline.upto(asked, tick_us)
-    results = {name: np.empty(ticks.height) for name in view.names}
+    timeline = Timeline.of(events.codes, events.time_us)
+    upto = timeline.upto(entity, tick_us)
+    results = {name: np.empty(len(tick_us)) for name in view.names}
     for window in dict.fromkeys(f.window.window_us for f in view.features if f.window):
-        after = timeline.upto(asked, tick_us - window)
+        after = timeline.upto(entity, tick_us - window)
         for part in _parts(upto - after):
             pairs = _pairs(events, after[part], upto[part], tick_us[part])
             for feature in view.features:
                 if feature.window is not None and feature.window.window_us == window:
                     results[feature.name][part] = _aggregate(events, feature.window, *pairs)
-    return ticks.with_columns(pl.Series(name, values) for name, values in results.items())
+    return results
 
 
 def _with_replacement(rows: pl.DataFrame, columns: SourceColumns) -> pl.DataFrame:
@@ -117,17 +132,6 @@ def _with_replacement(rows: pl.DataFrame, columns: SourceColumns) -> pl.DataFram
     return ordered.with_columns(
         pl.when(followed).then(next_arrival).otherwise(NEVER).fill_null(NEVER).alias(_REPLACED)
     )
-
-
-def _in_order(codes: Ints, asked: Ints) -> tuple[Ints, Ints]:
-    """Renumber codes that lie in runs, so that they grow from run to run."""
-    if len(codes) == 0:
-        return codes, asked
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    renumbered = np.full(len(starts) + 1, -1, dtype=np.int64)
-    renumbered[codes[starts]] = np.arange(len(starts))
-    # The last place answers for -1, unknown.
-    return renumbered[codes], renumbered[asked]
 
 
 def _parts(counts: Ints) -> Iterator[slice]:

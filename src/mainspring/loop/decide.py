@@ -29,8 +29,8 @@ from mainspring.loop.steps import (
 from mainspring.loop.world import Candidate, OpenRollout, OpenRun, World
 
 ALARM_LIFE = "14d"
-"""An alarm that is neither quiet nor answered by a new version ends after this, so that it asks
-again with fresh evidence instead of standing for ever."""
+"""An alarm that is neither quiet nor answered by a new version ends after this: its monitor starts
+afresh, so that another alarm rests on what came since instead of the first standing for ever."""
 
 MORE_ROWS = 1.25
 """An inconclusive gate speaks again once it has this many times the rows."""

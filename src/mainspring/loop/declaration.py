@@ -67,8 +67,13 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _once(f"{subject}: request column", list(endpoint.request))
         _once(f"{subject}: monitor", [monitor.name for monitor in endpoint.monitors])
         columns = [*endpoint.request]
-        for name in endpoint.features:
-            columns += views[name].names
+        for view in (views[name] for name in endpoint.features):
+            columns += view.names
+            if view.entity not in endpoint.request:
+                raise InvalidDeclaration(
+                    f"{subject}: feature view {view.name!r} is looked up by {view.entity!r}, which "
+                    f"a request does not carry; add it to request, now {', '.join(columns)}"
+                )
         _once(f"{subject}: input", columns)
 
 

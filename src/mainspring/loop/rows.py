@@ -75,19 +75,21 @@ def hold_back(
     """Find where the newest labelled rows begin, as many as the gate needs.
 
     Returns:
-        The event time at which they begin, none when there are too few or nothing would be left
-        to train on; and how many labelled rows there are.
+        The event time at which they begin, none when there are too few, or fewer would be left to
+        train on than are held back; and how many labelled rows there are.
     """
     known = _known(stages, spec, as_of=as_of, start=None)
     if known is None:
         return None, 0
-    available = known["label"].drop_nulls().len()
-    if available < 2 * rows:
-        return None, available
-    start = holdout_start(known, rows, time=EVENT_TIME)
+    labelled = known.filter(pl.col("label").is_not_null())
+    start = holdout_start(labelled, rows, time=EVENT_TIME)
+    if start is None:
+        return None, labelled.height
     # The blocks at both ends are cut, so two more than the gate asks for.
     enough = as_of - duration(spec.label.wait) - (FEWEST_BLOCKS + 2) * duration(spec.gate.block)
-    return None if start is None else min(start, enough), available
+    start = min(start, enough)
+    left = labelled.filter(pl.col(EVENT_TIME) < start).height
+    return start if left >= labelled.height - left else None, labelled.height
 
 
 def training_rows(stages: Stages, endpoint: str, run: RunRow, until: datetime) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 from mainspring.core.clock import duration
@@ -17,6 +18,9 @@ from mainspring.validation.spec import rows_needed
 
 MANUAL = "manual:"
 
+MEASURED = 5
+"""Newest gates whose measured spread plans the next one."""
+
 
 def held_back(
     stages: Stages, spec: Endpoint, now: datetime, parameters: Mapping[str, Any] | None = None
@@ -24,13 +28,15 @@ def held_back(
     """Count the newest labelled rows that a run must leave to the gate.
 
     The first version is judged by its floors alone; later ones by a margin, for which the gate's
-    own last measurement says how many rows it takes.
+    own last measurements say how many rows it takes.
     """
     with stages.database.read() as connection:
-        spoken = state.newest_verdict(connection, stages.project, spec.name)
+        spoken = state.verdicts(connection, stages.project, spec.name)
         first = state.live_version(connection, stages.project, spec.name) is None
-    measured = None if spoken is None else spoken.planning_sd
-    needed = spec.gate.min_rows if first else rows_needed(spec.gate, measured_sd=measured)
+    measured = [row.planning_sd for row in spoken if row.planning_sd is not None][-MEASURED:]
+    # The median, because one candidate that is broken differs from the champion beyond all plans.
+    usual = median(measured) if measured else None
+    needed = spec.gate.min_rows if first else rows_needed(spec.gate, measured_sd=usual)
     until, available = hold_back(stages, spec, rows=needed, as_of=now)
     if until is None:
         return Holdout(needed, available, None, None)

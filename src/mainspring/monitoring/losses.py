@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from mainspring.core.clock import duration
 from mainspring.core.errors import InvalidInput
@@ -20,7 +20,8 @@ from mainspring.monitoring import readings, scoring
 from mainspring.monitoring.outcomes import Span
 from mainspring.monitoring.readings import Reading
 from mainspring.monitoring.spec import Loss
-from mainspring.monitoring.tables import DETECTOR_STATE, OUTCOME, PREDICTION
+from mainspring.monitoring.stretch import NO_STRETCH, Stretch, extend
+from mainspring.monitoring.tables import ALARM, DETECTOR_STATE, OUTCOME, PREDICTION
 from mainspring.monitoring.times import instant, micros, span
 from mainspring.stats.auc import auc
 from mainspring.stats.calibration import CalibrationMap
@@ -41,14 +42,13 @@ class Episode:
     Attributes:
         began_us: Labels eligible after it count.
         detector: None while the label rate is still being measured.
-        realised: Sum of scaled losses taken in; `expected` likewise.
+        stretch: The labels that an alarm speaks of.
         fired_us: Eligibility of the label at which evidence crossed the threshold.
     """
 
     began_us: int
     detector: LossDetector | None = None
-    realised: float = 0.0
-    expected: float = 0.0
+    stretch: Stretch = NO_STRETCH
     fired_us: int | None = None
 
 
@@ -97,6 +97,8 @@ def update_loss(
     position_us, episode = before.position_us, before.episode
     while True:
         quiet_us = _quiet_from(connection, where, monitor, live, episode)
+        if quiet_us is None:
+            quiet_us = _ended_by_hand_or_time(connection, where, monitor, live, episode)
         if quiet_us is not None:
             position_us, episode = quiet_us, Episode(quiet_us, _fresh(episode.detector))
         episode = _begin(connection, where, monitor, live, episode)
@@ -153,7 +155,8 @@ def signal(
     if stored is None or stored.version != live:
         return None
     episode, detector = stored.episode, stored.episode.detector
-    firing = episode.fired_us is not None
+    over = _ended_by_hand_or_time(connection, where, monitor, stored.version, episode)
+    firing = episode.fired_us is not None and over is None
     windows = readings.stored(
         connection, project, endpoint, monitor=monitor.name, version=live, metric=monitor.metric
     )[-QUIET_WINDOWS:]
@@ -214,15 +217,13 @@ def _take(
     return replace(
         episode,
         detector=detector,
-        realised=_added(episode.realised, lost[:taken]),
-        expected=_added(episode.expected, feared[:taken]),
+        stretch=extend(
+            episode.stretch,
+            zip(rows.eligible_us[:taken], lost[:taken].tolist(), feared.tolist(), strict=False),
+            tolerance=monitor.tolerance / scoring.unit(monitor.metric),
+        ),
         fired_us=rows.eligible_us[taken - 1] if detector.alarmed else None,
     )
-
-
-def _added(first: float, steps: scoring.Floats) -> float:
-    # Strictly in order, so that batches of any size end in the same bits.
-    return float(np.add.accumulate(np.concatenate(([first], steps)))[-1])
 
 
 def _quiet_from(
@@ -249,6 +250,25 @@ def _quiet_from(
         if run == QUIET_WINDOWS and closed_us <= where.until_us:
             return closed_us
     return None
+
+
+def _ended_by_hand_or_time(
+    connection: Connection, where: Span, monitor: Loss, live: str, episode: Episode
+) -> int | None:
+    """Tell when the alarm was ended without having become quiet: from there the watch is fresh."""
+    if episode.fired_us is None:
+        return None
+    ended = connection.scalar(
+        select(func.max(ALARM.c.ended_us)).where(
+            ALARM.c.project == where.project,
+            ALARM.c.endpoint == where.endpoint,
+            ALARM.c.monitor == monitor.name,
+            ALARM.c.version == live,
+            ALARM.c.cause.in_(("expired", "acknowledged")),
+            ALARM.c.ended_us >= episode.fired_us,
+        )
+    )
+    return None if ended is None else int(ended)
 
 
 def _eligible(connection: Connection, where: Span, live: str, after_us: int) -> _Rows:
@@ -341,11 +361,15 @@ def _message(monitor: Loss, version: str, episode: Episode) -> str:
     detector = episode.detector
     if detector is None or detector.n == 0:
         return f"{monitor.metric} of version {version}: no labels yet"
-    unit = scoring.unit(monitor.metric) / detector.n
+    stretch = episode.stretch
+    if stretch.since_us is None:
+        return f"{monitor.metric} of version {version}: as it expected, on {detector.n} labels"
+    unit = scoring.unit(monitor.metric) / stretch.labels
     return (
-        f"{monitor.metric} of version {version} is {episode.realised * unit:.4f} where it expected "
-        f"{episode.expected * unit:.4f} (tolerance {monitor.tolerance:g}) on {detector.n} labels"
-        + (f" up to {instant(episode.fired_us).isoformat()}" if episode.fired_us else "")
+        f"{monitor.metric} of version {version} is {stretch.realised * unit:.4f} where it expected "
+        f"{stretch.expected * unit:.4f} (tolerance {monitor.tolerance:g}) on {stretch.labels} "
+        f"labels since {instant(stretch.since_us):%Y-%m-%d %H:%M}"
+        + (f", up to {instant(episode.fired_us):%Y-%m-%d %H:%M}" if episode.fired_us else "")
     )
 
 
