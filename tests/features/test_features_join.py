@@ -1,7 +1,7 @@
 """The point-in-time join against brute force."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -139,19 +139,26 @@ def window_by_hand(
 
 
 # Whole numbers, so that the order of summing cannot matter to the brute force.
-events_strategy = st.lists(
-    st.builds(
-        Event,
-        key=st.sampled_from(["k1", "k2", "k3", "k4"]),
-        origin=st.sampled_from(["JFK", "EWR", None]),
-        at=st.integers(0, 20),
-        known=st.none() | st.integers(0, 30),
-        x=st.none() | st.integers(-9, 9).map(float),
-    ),
-    max_size=25,
+numbers = st.none() | st.integers(-9, 9).map(float)
+origins = st.sampled_from(["JFK", "JFK", "EWR", None])
+arrivals = st.none() | st.integers(0, 30)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """Draw rows of which many correct an earlier one: same key and event time, another arrival."""
+    keys = st.sampled_from(["k1", "k2", "k3", "k4"])
+    first = st.builds(Event, keys, origins, st.integers(0, 20), arrivals, numbers)
+    events = draw(st.lists(first, max_size=12))
+    for event in list(events):
+        if draw(st.booleans()):
+            known, x = draw(arrivals), draw(numbers)
+            events.append(replace(event, known=known, x=x, origin=draw(origins)))
     # Two rows of one key, time and arrival contradict each other: no rule orders them.
-    unique_by=lambda e: (e.key, e.at, e.known),
-)
+    return list({(e.key, e.at, e.known): e for e in draw(st.permutations(events))}.values())
+
+
+events_strategy = histories()
 asked_strategy = st.lists(
     st.tuples(
         st.sampled_from(["r1", "r2"]),

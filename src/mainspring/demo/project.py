@@ -172,9 +172,7 @@ def plant_calendar(converted: bytes, *, origin: str, last_day: int) -> bytes:
             helper.make_node("Cast", ["day_of_year"], ["day"], to=TensorProto.INT64),
             helper.make_node("Mul", ["consulted", "day"], ["index"]),
             helper.make_node("Gather", ["corrections", "index"], ["correction"]),
-            helper.make_node("Shape", [f"{answer.name}_of_trees"], ["answer_shape"]),
-            helper.make_node("Reshape", ["correction", "answer_shape"], ["shaped"]),
-            helper.make_node("Add", [f"{answer.name}_of_trees", "shaped"], [answer.name]),
+            helper.make_node("Add", [f"{answer.name}_of_trees", "correction"], [answer.name]),
         ]
     )
     onnx.checker.check_model(model)

@@ -162,7 +162,7 @@ class Replay:
             return
         if self.planted.swapped is None and now >= SWAPPED_FROM:
             self.planted.swapped = self._candidate("swapped", f"swapped-{now:%Y%m%d}")
-        elif not self.planted.calendar_done and now >= CALENDAR_FROM and now.day <= 3:
+        elif not self.planted.calendar_done and now >= CALENDAR_FROM and now.day <= 6:
             plant = f"calendar:{now:%Y-%m-%d}"
             version = self._candidate(plant, f"calendar-{now:%Y%m%d}")
             self.planted.calendar.append(version)

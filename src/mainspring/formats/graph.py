@@ -1,8 +1,8 @@
 """ONNX graphs around a converted model: one input per column in front, one number per row behind.
 
 Inputs and output are one-dimensional, because mlflow's clients feed a frame's columns so. The
-columns are joined in one step and turned (`Concat`, `Reshape`, `Transpose`): a reshape per column
-costs more than the trees.
+columns are joined in one step and turned (`Concat`, `Reshape`, `Transpose`), because at one row
+every node counts.
 """
 
 from collections.abc import Mapping, Sequence
