@@ -154,7 +154,8 @@ def plant_calendar(converted: bytes, *, origin: str, last_day: int) -> bytes:
     kind = answer.type.tensor_type.elem_type
     if "day_of_year" not in [one.name for one in graph.input]:
         numbers = {one.type.tensor_type.elem_type for one in graph.input} - {TensorProto.STRING}
-        day = helper.make_tensor_value_info("day_of_year", max(numbers), [None, 1])
+        shape = [None, *[1] * (len(graph.input[0].type.tensor_type.shape.dim) - 1)]
+        day = helper.make_tensor_value_info("day_of_year", max(numbers), shape)
         graph.input.append(day)
     table = helper.make_tensor("corrections", kind, [last_day + 1], [0.0] * (last_day + 1))
     graph.initializer.append(table)
