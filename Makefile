@@ -23,6 +23,7 @@ help:
 	@echo 'make clean   remove what was built, the environment included'
 
 demo: $(VENV)/installed
+	rm -rf mainspring-demo
 	$(BIN)/mainspring demo $(ARGS)
 
 test: lint

@@ -6,17 +6,17 @@ from typing import Any
 import lightgbm
 import numpy as np
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
-import pandas as pd  # type: ignore[import-untyped]
+import onnxruntime
+import pandas as pd
 import polars as pl
 import pytest
 from onnx import TensorProto, helper
-from sklearn.compose import ColumnTransformer  # type: ignore[import-untyped]
-from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
-from sklearn.impute import SimpleImputer  # type: ignore[import-untyped]
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-from sklearn.pipeline import Pipeline  # type: ignore[import-untyped]
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler  # type: ignore[import-untyped]
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from mainspring.core.errors import SchemaMismatch, Unconvertible
 from mainspring.formats.convert import to_onnx

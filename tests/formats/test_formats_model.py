@@ -8,11 +8,11 @@ import lightgbm
 import mlflow
 import numpy as np
 import onnx
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 import pytest
-from sklearn.compose import ColumnTransformer  # type: ignore[import-untyped]
-from sklearn.pipeline import Pipeline  # type: ignore[import-untyped]
-from sklearn.preprocessing import OrdinalEncoder  # type: ignore[import-untyped]
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 from mainspring.core.errors import AlreadyExists, Corrupt, InvalidInput, NotFound
 from mainspring.core.ids import Digest, canonical, digest_bytes

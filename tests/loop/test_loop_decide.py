@@ -107,7 +107,8 @@ FIRING = Signal(
     since_us=0,
     digest=GUARDS,
 )
-HELD = Holdout(9000, 9000, NOW - 20 * DAY, Digest("i" * 64))
+INPUTS = Digest("i" * 64)
+HELD = Holdout(9000, 9000, NOW - 20 * DAY, INPUTS)
 
 
 def guarded(outcome: str, progress: float, **changes: object) -> OpenRollout:
@@ -136,7 +137,7 @@ TABLE: list[tuple[str, World, type[Step] | None, dict[str, object]]] = [
     ),
     (
         "the same inputs were tried",
-        replace(LATE, holdout=HELD, tried=frozenset([HELD.inputs])),
+        replace(LATE, holdout=HELD, tried=frozenset([INPUTS])),
         None,
         {},
     ),
@@ -378,4 +379,4 @@ def test_nothing_is_due_while_something_is_open() -> None:
 
     assert due(asking) is not None
     for busy in ({"run": RUN}, {"candidate": CANDIDATE}, {"rollout": ROLLOUT}):
-        assert due(replace(asking, **busy)) is None  # type: ignore[arg-type]
+        assert due(replace(asking, **busy)) is None

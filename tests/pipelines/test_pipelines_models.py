@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 from lightgbm import LGBMClassifier
-from sklearn.compose import ColumnTransformer  # type: ignore[import-untyped]
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-from sklearn.pipeline import Pipeline as Chain  # type: ignore[import-untyped]
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline as Chain
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder, StandardScaler  # type: ignore[import-untyped]
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from mainspring.core.errors import InvalidInput, Refused, SchemaMismatch, Unconvertible
 from mainspring.core.events import RunClosed

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats  # type: ignore[import-untyped]
-from sklearn import metrics  # type: ignore[import-untyped]
+from scipy import stats
+from sklearn import metrics
 
 from mainspring.core.errors import InvalidInput
 from mainspring.stats import interval

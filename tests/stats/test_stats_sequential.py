@@ -122,7 +122,7 @@ def test_harm_is_found_and_harmlessness_is_shown_as_fast_as_measured() -> None:
     assert {state.outcome for state in bad} == {"fail"}
     assert {state.outcome for state in good} == {"pass"}
     assert 180 <= np.median([state.n for state in bad]) <= 320
-    assert 800 <= np.median([state.n for state in good]) <= 1150
+    assert 800 <= np.median([state.passed_at or 0 for state in good]) <= 1150
 
 
 def test_splitting_the_error_keeps_several_guards_together_at_it() -> None:
@@ -159,18 +159,52 @@ def test_states_survive_json() -> None:
         assert msgspec.json.decode(msgspec.json.encode(state), type=kind) == state
 
 
-def test_more_than_twenty_early_failures_stop_at_once_even_if_the_champion_fails_too() -> None:
-    both = np.arange(100) % 4 == 0
+def test_more_than_twenty_failures_in_a_hundred_stop_at_once_whatever_the_champion_does() -> None:
+    failing, fine = np.ones(20, bool), np.zeros(80, bool)
+    few = update_failures(start_failures(0.01), failing, failing)
+    many = update_failures(few, [True], [True])
+    next_hundred = update_failures(update_failures(few, fine, fine), [True], [True])
 
-    few = update_failures(start_failures(0.01), both[:80], both[:80])
-    many = update_failures(few, both[80:], both[80:])
-    late = update_failures(
-        update_failures(start_failures(0.01), np.zeros(100), np.zeros(100)), both, both
-    )
+    assert (few.recent_failures, few.outcome) == (20, "inconclusive")
+    assert (many.seen, many.outcome) == (21, "fail")
+    assert (next_hundred.recent_failures, next_hundred.outcome) == (1, "inconclusive")
 
-    assert (few.early_failures, few.outcome) == (20, "inconclusive")
-    assert (many.early_failures, many.outcome) == (25, "fail")
-    assert (late.early_failures, late.outcome) == (0, "inconclusive")
+
+def test_a_challenger_that_begins_to_fail_after_its_pass_fails_all_the_same() -> None:
+    good = np.zeros(4000, bool)
+    passed = update_failures(start_failures(0.01), good, good)
+    third = np.arange(300) % 3 == 0
+
+    later = update_failures(passed, third, np.zeros(300, bool))
+
+    assert passed.outcome == "pass"
+    assert later.outcome == "fail"
+    assert later.seen < 4100
+
+
+def test_a_loss_guard_that_has_passed_still_fails_when_harm_begins() -> None:
+    passed = update(start(0.01), np.full(2000, -0.02))
+
+    later = update(passed, np.full(4000, 0.2))
+
+    assert passed.outcome == "pass"
+    assert later.outcome == "fail"
+    assert later.passed_at == passed.passed_at
+
+
+def test_a_failure_guard_ends_the_same_however_requests_are_cut() -> None:
+    rng = np.random.default_rng(8)
+    failed = np.concatenate([np.zeros(350, bool), rng.random(400) < 0.3])
+    other = rng.random(750) < 0.002
+
+    whole = update_failures(start_failures(0.01), failed, other)
+    parts = start_failures(0.01)
+    for start_row in range(0, 750, 7):
+        rows = slice(start_row, start_row + 7)
+        parts = update_failures(parts, failed[rows], other[rows])
+
+    assert parts == whole
+    assert whole.outcome == "fail"
 
 
 def test_failures_of_the_challenger_alone_are_found_within_the_first_hundred() -> None:

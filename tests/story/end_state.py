@@ -49,7 +49,9 @@ def end_state(platform: Platform) -> dict[str, Any]:
                 " WHERE p.repeat_of IS NULL ORDER BY p.event_time_us, p.key"
             )
         ).all()
-        guards = connection.execute(text("SELECT guard, state FROM guard_state ORDER BY 1, 2")).all()
+        guards = connection.execute(
+            text("SELECT guard, state FROM guard_state ORDER BY 1, 2")
+        ).all()
     return {
         "facts": facts,
         "outcomes": [tuple(row) for row in outcomes],

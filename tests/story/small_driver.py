@@ -26,15 +26,24 @@ HISTORY = 8
 class SmallDriver:
     """Drives one endpoint through its days."""
 
-    def __init__(self, platform: Platform, client: Client, world: SmallWorld, clock: Clock) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        client: Client,
+        world: SmallWorld,
+        clock: Clock,
+        project_file: Path = PROJECT_FILE,
+    ) -> None:
         self.client = client
         self.world = world
         self.platform = platform
+        self.project_file = project_file
+        self.unanswered = 0
         self.engine = Engine(platform.home, worker="small", clock=clock, ids=IdSource(clock))
 
     def run(self, days: int) -> None:
         """Send everything up to a day, from wherever the watermark stands."""
-        self.client.apply(PROJECT_FILE)
+        self.client.apply(self.project_file)
         for day in range(self._next_day(), days):
             self.send(day)
 
@@ -67,16 +76,17 @@ class SmallDriver:
     def _predict(self, day: int) -> None:
         parts = self.world.parts(day).with_columns(hour=pl.col("used_at").dt.hour())
         for rows in parts.partition_by("hour", maintain_order=True):
-            self.engine.predict(
+            answer = self.engine.predict(
                 "default",
                 ENDPOINT,
                 Rows(
                     rows["part_id"].to_list(),
                     rows["used_at"].dt.epoch("us").to_list(),
-                    {name: rows[name].to_list() for name in ("machine", "load")},
+                    {name: rows[name].to_list() for name in ("machine", "load", "day")},
                 ),
                 request_id=f"{day}-{rows['hour'][0]}",
             )
+            self.unanswered += len(answer.errors)
 
     def _label(self, day: int, since: datetime, end: datetime) -> None:
         begun = START + HISTORY * DAY
@@ -92,5 +102,8 @@ class SmallDriver:
         """Rows of a table that became known after one instant and up to another."""
         arrival = {"parts": "known_at", "shocks": "told_at", "failures": "seen_at"}[name]
         first, last = (since - START) // DAY - 1, (end - START) // DAY + 1
-        rows = pl.concat([getattr(self.world, name)(day) for day in range(max(first, 0), last)])
-        return rows.filter((pl.col(arrival) > since) & (pl.col(arrival) <= end))
+        rows: pl.DataFrame = pl.concat(
+            [getattr(self.world, name)(day) for day in range(max(first, 0), last)]
+        )
+        known: pl.DataFrame = rows.filter((pl.col(arrival) > since) & (pl.col(arrival) <= end))
+        return known

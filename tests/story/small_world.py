@@ -13,11 +13,12 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class SmallWorld:
-    """Rows per day, and the day from which load protects instead of harming."""
+    """Rows per day, and the days between which load protects instead of harming."""
 
     seed: int = 5
     rows_a_day: int = 120
     turns_on: int = 14
+    back_on: int = 10_000
 
     def parts(self, day: int) -> pl.DataFrame:
         """Parts used on a day; they are known an hour before."""
@@ -32,6 +33,7 @@ class SmallWorld:
                 "used_at": used,
                 "known_at": [at - timedelta(hours=1) for at in used],
                 "load": np.round(chance.normal(0, 1, rows), 4),
+                "day": [day] * rows,
             }
         ).with_columns(_in_us("used_at"), _in_us("known_at"))
 
@@ -54,7 +56,7 @@ class SmallWorld:
         """What became of the parts used on a day; seen six hours later."""
         parts = self.parts(day)
         chance = np.random.default_rng([self.seed, day, 2])
-        sign = -1.0 if day >= self.turns_on else 1.0
+        sign = -1.0 if self.turns_on <= day < self.back_on else 1.0
         risk = 1 / (1 + np.exp(-(sign * 2.0 * parts["load"].to_numpy() - 0.3)))
         return parts.select(
             "part_id",

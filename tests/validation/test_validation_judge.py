@@ -266,16 +266,17 @@ def test_float32_rounding_is_no_error() -> None:
     assert verdict(world, candidate, world.version("1", 1.0)).outcome == "pass"
 
 
-def test_a_broken_champion_leaves_it_open_and_a_broken_kept_version_is_only_noted() -> None:
+def test_a_broken_champion_or_kept_version_stands_in_nobodys_way() -> None:
     world = World()
     broken = Scores("1", np.full(6000, np.nan))
     good = world.version("2", 0.1)
 
-    by_champion = verdict(world, good, broken)
+    by_champion = verdict(world, good, broken, [world.version("3", 0.5)])
     by_kept = verdict(world, good, world.version("3", 0.9), [broken])
 
-    assert by_champion.outcome == "inconclusive"
-    assert "champion 1" in by_champion.reason
+    assert by_champion.outcome == "pass"
+    assert by_champion.better_version == "3", "it answers, which the champion does not"
+    assert finding(by_champion, "answers of champion 1").outcome == "noted"
     assert by_kept.outcome == "pass"
     assert by_kept.compared == ("3",)
     assert finding(by_kept, "answers of kept 1").outcome == "noted"

@@ -34,7 +34,7 @@ def test_a_gate_survives_json() -> None:
 
 
 def test_lists_in_a_project_file_become_tuples() -> None:
-    gate = Gate({}, Better("auc", 0.005), fairness=[FairnessBar("sex")])  # type: ignore[arg-type]
+    gate = Gate({}, Better("auc", 0.005), fairness=[FairnessBar("sex")])
 
     assert gate == Gate({}, Better("auc", 0.005), fairness=(FairnessBar("sex"),))
 

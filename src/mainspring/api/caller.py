@@ -40,7 +40,7 @@ class MemoryCaller:
         """Call by the verb's name with JSON, as a wire would; errors in it are the caller's."""
         verb = TABLE.get(name)
         if verb is None:
-            raise NotFound(f"verb {name!r} does not exist; see the list in docs/commands.md")
+            raise NotFound(f"verb {name!r} does not exist; see the table in docs/api.md")
         try:
             request = msgspec.json.decode(body, type=verb.request)
         except msgspec.ValidationError as error:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,10 +13,10 @@ import polars as pl
 from mainspring.api import arrow, data, endpoints, feed, ledger, project
 from mainspring.api import runs as verbs
 from mainspring.api.verb import Request, Verb
-from mainspring.core.errors import InvalidInput, NotFound
+from mainspring.core.errors import InvalidInput, MainspringError, NotFound
 from mainspring.core.events import Committed
 from mainspring.core.ids import Id
-from mainspring.data.writing import RowWriter
+from mainspring.data.writing import CommitLease, RowWriter
 from mainspring.governance.audit import AuditAnswer
 from mainspring.governance.trace import Trace
 from mainspring.loop.declaration import read_declaration
@@ -69,16 +70,25 @@ class Client:
         if begun.done is not None:
             return begun.done
         assert begun.lease is not None
-        written = self._writer.write(begun.lease, frame)
+        try:
+            written = self._writer.write(begun.lease, frame)
+        except BaseException:
+            self._abandon(begun.lease)
+            raise
         finished = data.Finish(project=self._project, lease=begun.lease, written=written)
         return self._call(data.FINISH, finished)
 
+    def _abandon(self, lease: CommitLease) -> None:
+        """Give a commit up, so that the next need not wait; else its lease ends by itself."""
+        with suppress(MainspringError):
+            self._call(data.ABANDON, data.Abandon(project=self._project, lease=lease))
+
     def commit_file(self, dataset: str, file: Path, *, token: str | None) -> Committed:
         """Commit a file's rows; without a token, the file's digest is the writer's name."""
-        frame = read_table(file)
+        content = _content(file)
         if token is None:
-            token = f"file-{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}:1"
-        return self.commit(dataset, frame, token=token)
+            token = f"file-{hashlib.sha256(content).hexdigest()[:32]}:1"
+        return self.commit(dataset, read_table(file, content), token=token)
 
     def versions(self, dataset: str) -> data.Versions:
         """List a dataset's versions, oldest first."""
@@ -199,21 +209,43 @@ class Client:
         )
 
 
-def read_table(file: Path) -> pl.DataFrame:
-    """Read a CSV, Parquet or newline-delimited JSON file; texts that are instants become such."""
+def read_table(file: Path, content: bytes) -> pl.DataFrame:
+    """Read CSV, Parquet or newline-delimited JSON; texts that are instants become such.
+
+    Args:
+        file: Where it lay; its ending says which it is.
+        content: The bytes.
+    """
+    try:
+        match file.suffix.lower():
+            case ".csv":
+                frame = _instants(pl.read_csv(content, infer_schema_length=None))
+                if frame.is_empty():
+                    raise InvalidInput(f"file {file.name}: found no rows below its header")
+                return frame
+            case ".parquet":
+                return pl.read_parquet(content)
+            case ".jsonl" | ".ndjson":
+                return _instants(pl.read_ndjson(content, infer_schema_length=None))
+            case other:
+                raise InvalidInput(
+                    f"file {file.name}: found the ending {other!r}, expected .csv, .parquet or "
+                    ".jsonl"
+                )
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        said = str(error).strip().splitlines() or ["no reason given"]
+        raise InvalidInput(
+            f"file {file.name}: its rows cannot be read ({said[0]}); correct the file"
+        ) from error
+
+
+def _content(file: Path) -> bytes:
     if not file.is_file():
         raise NotFound(f"file {file}: there is none; check the path")
-    match file.suffix:
-        case ".csv":
-            return _instants(pl.read_csv(file, infer_schema_length=None))
-        case ".parquet":
-            return pl.read_parquet(file)
-        case ".jsonl" | ".ndjson":
-            return _instants(pl.read_ndjson(file))
-        case other:
-            raise InvalidInput(
-                f"file {file.name}: found the ending {other!r}, expected .csv, .parquet or .jsonl"
-            )
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"file {file}: cannot be read ({error}); check its rights") from error
 
 
 def _instants(frame: pl.DataFrame) -> pl.DataFrame:

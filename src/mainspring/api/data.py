@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from mainspring.api.verb import Answer, Call, Request, Verb
-from mainspring.core.errors import InvalidInput
+from mainspring.api.verb import LARGEST, Answer, Call, Request, Verb, bounded
 from mainspring.core.events import Committed
 from mainspring.data.tables import VersionRow
 from mainspring.data.writing import CommitLease, Written
@@ -33,6 +32,16 @@ class Finish(Request, frozen=True, kw_only=True):
 
     lease: CommitLease
     written: Written
+
+
+class Abandon(Request, frozen=True, kw_only=True):
+    """Nothing will come of this commit: others may begin theirs."""
+
+    lease: CommitLease
+
+
+class Abandoned(Answer, frozen=True, kw_only=True):
+    """The lease is over."""
 
 
 class Named(Request, frozen=True, kw_only=True):
@@ -73,6 +82,12 @@ def finish(call: Call, request: Finish) -> Committed:
     return call.project.stages.datasets.finish(request.lease, request.written, actor=call.actor)
 
 
+def abandon(call: Call, request: Abandon) -> Abandoned:
+    """End the lease of a commit that failed before its rows were whole."""
+    call.project.stages.datasets.abandon(request.lease)
+    return Abandoned()
+
+
 def versions(call: Call, request: Named) -> Versions:
     """List a dataset's versions, oldest first."""
     return Versions(versions=tuple(call.project.stages.datasets.versions(request.dataset)))
@@ -81,20 +96,24 @@ def versions(call: Call, request: Named) -> Versions:
 def rows(call: Call, request: Rows) -> RowsAnswer:
     """Give the last rows of a version."""
     datasets = call.project.stages.datasets
-    lazy = datasets.read(request.dataset, request.version)
+    lazy = datasets.read(request.dataset, _version(request))
     return _answer(lazy.tail(_limit(request)).collect())
 
 
 def quarantined(call: Call, request: Rows) -> RowsAnswer:
     """Give refused rows with their reasons."""
-    frame = call.project.stages.datasets.quarantine(request.dataset, request.version)
+    frame = call.project.stages.datasets.quarantine(request.dataset, _version(request))
     return _answer(frame.tail(_limit(request)))
 
 
 def _limit(request: Rows) -> int:
-    if not 1 <= request.limit <= ROWS_AT_MOST:
-        raise InvalidInput(f"limit {request.limit}: expected 1 to {ROWS_AT_MOST}")
-    return request.limit
+    return bounded("limit", request.limit, 1, ROWS_AT_MOST)
+
+
+def _version(request: Rows) -> int | None:
+    if request.version is None:
+        return None
+    return bounded("version", request.version, 1, LARGEST)
 
 
 def _answer(frame: pl.DataFrame) -> RowsAnswer:
@@ -104,6 +123,7 @@ def _answer(frame: pl.DataFrame) -> RowsAnswer:
 
 BEGIN = Verb("data.begin", "POST", "dataset", "commit", Begin, Begun, begin)
 FINISH = Verb("data.finish", "POST", "dataset", "commit", Finish, Committed, finish)
+ABANDON = Verb("data.abandon", "POST", "dataset", "commit", Abandon, Abandoned, abandon)
 LOG = Verb("data.log", "GET", "dataset", "read", Named, Versions, versions)
 SHOW = Verb("data.show", "GET", "dataset", "read", Rows, RowsAnswer, rows)
 QUARANTINE = Verb("data.quarantine", "GET", "dataset", "read", Rows, RowsAnswer, quarantined)

@@ -33,9 +33,7 @@ def push(call: Call, request: Push) -> Pushed:
     done = call.project.stages.features.push(
         request.dataset, rows, until=utc(request.until), token=request.token
     )
-    return Pushed(
-        rows=done.rows, quarantined=done.quarantined, ticks=done.ticks, late=done.late
-    )
+    return Pushed(rows=done.rows, quarantined=done.quarantined, ticks=done.ticks, late=done.late)
 
 
 class Labels(Request, frozen=True, kw_only=True):

@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 
-from mainspring.api.verb import Answer, Call, Request, Verb
-from mainspring.core.errors import InvalidInput
+from mainspring.api.verb import LARGEST, Answer, Call, Request, Verb, bounded
 from mainspring.core.ids import Seq, Subject
 from mainspring.governance.audit import AuditAnswer, audit
 from mainspring.governance.trace import Trace, trace
+
+FACTS_AT_MOST = 10_000
 
 
 class Events(Request, frozen=True, kw_only=True):
@@ -46,14 +47,12 @@ class Prediction(Request, frozen=True, kw_only=True):
 def events(call: Call, request: Events) -> Facts:
     """List facts of the project, oldest first."""
     kind, name = _subject(request.subject)
-    if not 1 <= request.limit <= 10_000:
-        raise InvalidInput(f"limit {request.limit}: expected 1 to 10000")
     found = call.platform.ledger.facts(
-        after=Seq(request.after),
+        after=Seq(bounded("after", request.after, 0, LARGEST)),
         project=call.project.name,
         kind=kind,
         name=name,
-        limit=request.limit,
+        limit=bounded("limit", request.limit, 1, FACTS_AT_MOST),
     )
     return Facts(
         facts=tuple(

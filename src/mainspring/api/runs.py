@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from mainspring.api.verb import Answer, Call, Request, Verb
+from mainspring.api.verb import Answer, Call, Request, Verb, bounded
 from mainspring.core.ids import Digest, Id
 from mainspring.loop.observe import endpoint_now
 from mainspring.loop.run import settle
@@ -15,6 +15,8 @@ from mainspring.pipelines.artifact import StepOutputs
 from mainspring.pipelines.context import Logged
 from mainspring.pipelines.run import Closed, RunReport, RunRow
 from mainspring.tracking.run import TrackedRun
+
+RUNS_AT_MOST = 10_000
 
 
 class Start(Request, frozen=True, kw_only=True):
@@ -77,7 +79,8 @@ def start(call: Call, request: Start) -> Started:
 
 def list_runs(call: Call, request: Listed) -> Runs:
     """List runs, newest first."""
-    found = call.project.stages.runs.list(endpoint=request.endpoint, limit=request.limit)
+    limit = bounded("limit", request.limit, 1, RUNS_AT_MOST)
+    found = call.project.stages.runs.list(endpoint=request.endpoint, limit=limit)
     return Runs(runs=tuple(found))
 
 

@@ -1,7 +1,8 @@
 """The table of verbs: every route of the native API, each with its permission."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from mainspring.access.permissions import PERMISSIONS
 from mainspring.api import access, data, endpoints, feed, ledger, project, runs
 from mainspring.api.verb import AnyVerb
 
@@ -10,6 +11,7 @@ VERBS: tuple[AnyVerb, ...] = (
     endpoints.STATUS,
     data.BEGIN,
     data.FINISH,
+    data.ABANDON,
     data.LOG,
     data.SHOW,
     data.QUARANTINE,
@@ -38,4 +40,25 @@ VERBS: tuple[AnyVerb, ...] = (
     access.ISSUE,
 )
 
-TABLE: Mapping[str, AnyVerb] = {verb.name: verb for verb in VERBS}
+
+def table_of(verbs: Iterable[AnyVerb]) -> Mapping[str, AnyVerb]:
+    """Give verbs by name, and refuse one that no role could ever call.
+
+    Raises:
+        RuntimeError: A name is taken twice, or PERMISSIONS does not know a verb's permission.
+    """
+    table: dict[str, AnyVerb] = {}
+    for verb in verbs:
+        if verb.name in table:
+            raise RuntimeError(f"verb {verb.name!r} is in the table twice; give each its own name")
+        if (verb.resource, verb.action) not in PERMISSIONS:
+            raise RuntimeError(
+                f"verb {verb.name!r} needs {verb.action!r} on {verb.resource!r}, which "
+                "access.permissions does not name; add the pair there with its role"
+            )
+        table[verb.name] = verb
+    return table
+
+
+TABLE = table_of(VERBS)
+"""By name; made when the module is loaded, so nothing starts with an unknown permission."""

@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from mainspring.core.errors import InvalidInput
 from mainspring.core.ids import Subject
 from mainspring.platform import Platform, Project
 
@@ -56,5 +57,19 @@ class Verb(Generic[Q, A]):
         """The native route, below `/api/v1`."""
         return "/" + self.name.replace(".", "/")
 
+
+def bounded(name: str, value: int, low: int, high: int) -> int:
+    """Give a number of a request back, if it is one that can be.
+
+    Raises:
+        InvalidInput: It is not; a number too large for the database would be no answer but a crash.
+    """
+    if not low <= value <= high:
+        raise InvalidInput(f"{name} {value}: expected {low} to {high}")
+    return value
+
+
+LARGEST = (1 << 53) - 1
+"""The largest whole number that every reader of JSON keeps."""
 
 AnyVerb = Verb[Any, Any]

@@ -28,6 +28,9 @@ def execute(arguments: list[str] | None = None) -> int:
         # The reader (`head`, a pager) has gone; there is nobody to tell.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        print(f"unavailable: {error}; check the path, its rights and the disk", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

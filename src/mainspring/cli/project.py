@@ -7,8 +7,15 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mainspring.cli.printing import print_answer, print_rows
-from mainspring.cli.session import DEFAULTS, Common, opened, settings
-from mainspring.core.errors import AlreadyExists
+from mainspring.cli.session import (
+    DEFAULT_HOME,
+    DEFAULTS,
+    Common,
+    opened,
+    project_directory,
+    settings,
+)
+from mainspring.core.errors import AlreadyExists, NotFound
 
 STARTER = Path(__file__).parent / "starter"
 
@@ -25,7 +32,8 @@ def init(directory: Path = Path(), /, *, common: Common = DEFAULTS) -> None:
     target = directory / "project.py"
     if target.exists():
         raise AlreadyExists(f"{target}: a project is here already; choose another directory")
-    directory.mkdir(parents=True, exist_ok=True)
+    # An empty home makes this the project's directory, whatever lies in those above it.
+    (directory / DEFAULT_HOME).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(STARTER / "project.py", target)
     written = [target.name, *write_rows(directory)]
     if not common.json:
@@ -36,15 +44,18 @@ def init(directory: Path = Path(), /, *, common: Common = DEFAULTS) -> None:
     print_rows([{"file": name} for name in written], ["file"], as_json=True, empty="")
 
 
-def apply(file: Path = Path("project.py"), /, *, common: Common = DEFAULTS) -> None:
+def apply(file: Path | None = None, /, *, common: Common = DEFAULTS) -> None:
     """Record what a project file declares.
 
     Args:
-        file: The project file.
+        file: The project file; default: project.py in the project's directory.
         common: Options of every command.
     """
-    with opened(common) as client:
-        print_answer(client.apply(file), as_json=common.json)
+    chosen = file or project_directory(Path.cwd()) / "project.py"
+    if not chosen.is_file():
+        raise NotFound(f"project file {chosen} does not exist; give its path, or `mainspring init`")
+    with opened(common, make=True) as client:
+        print_answer(client.apply(chosen), as_json=common.json)
 
 
 def status(*, common: Common = DEFAULTS) -> None:

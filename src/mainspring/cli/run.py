@@ -1,6 +1,8 @@
 """Commands of pipeline runs."""
 
-from cyclopts import App
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from mainspring.cli.printing import print_answer, print_rows
 from mainspring.cli.session import DEFAULTS, Common, opened
@@ -13,7 +15,7 @@ def start(
     endpoint: str,
     /,
     *,
-    parameter: list[str] | None = None,
+    parameter: Annotated[list[str] | None, Parameter(alias="-p", negative="")] = None,
     token: str | None = None,
     common: Common = DEFAULTS,
 ) -> None:

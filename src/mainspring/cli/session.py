@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from mainspring.core.errors import NotFound
+
 if TYPE_CHECKING:
     from mainspring.api.client import Client
     from mainspring.core.config import Config, Setting
 
-MARKS = (".mainspring", "mainspring.toml")
+DEFAULT_HOME = ".mainspring"
+MARKS = (DEFAULT_HOME, "mainspring.toml")
 
 
 @Parameter(name="*")
@@ -32,11 +35,15 @@ DEFAULTS = Common()
 
 
 def settings(common: Common) -> "tuple[Config, list[Setting], Path]":
-    """Read the configuration of the directory this was called in, or of one above it."""
+    """Read the configuration of the directory this was called in, or of one above it.
+
+    A `--home` is meant as seen from here, a configured one as seen from the project.
+    """
     from mainspring.core.config import load
 
     directory = project_directory(Path.cwd())
-    config, listed = load(directory, flags={"home": common.home, "project": common.project})
+    home = None if common.home is None else str(Path.cwd() / common.home)
+    config, listed = load(directory, flags={"home": home, "project": common.project})
     return config, listed, directory
 
 
@@ -49,10 +56,21 @@ def project_directory(start: Path) -> Path:
 
 
 @contextmanager
-def opened(common: Common) -> Iterator["Client"]:
-    """Open the home for one command."""
+def opened(common: Common, *, make: bool = False) -> Iterator["Client"]:
+    """Open the home for one command.
+
+    Args:
+        common: Options of the command.
+        make: Make a home that is not there.
+
+    Raises:
+        NotFound: There is none, and it is not to be made: a look must leave nothing behind.
+    """
     from mainspring.api.local import open_local
 
     config, _, directory = settings(common)
-    with open_local(config, directory / config.home) as client:
+    home = directory / config.home
+    if not make and not home.is_dir():
+        raise NotFound(f"home {home} does not exist; `mainspring apply project.py` makes it")
+    with open_local(config, home) as client:
         yield client

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mainspring.core.clock import duration
-from mainspring.core.errors import Misconfigured
+from mainspring.core.errors import InvalidInput, Misconfigured
 from mainspring.core.ids import DEFAULT_PROJECT, checked_name
 
 _PREFIX = "MAINSPRING_"
@@ -102,13 +102,13 @@ def _known(key: str, origin: str) -> str:
 
 
 def _typed(name: str, value: Any, origin: str) -> Any:
-    default = next(f.default for f in fields(Config) if f.name == name)
+    default: str | float = getattr(Config(), name)
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"found {value!r}")
         typed = type(default)(value)
         _check_range(name, typed)
-    except ValueError as error:
+    except (ValueError, InvalidInput) as error:
         kind = type(default).__name__
         raise Misconfigured(
             f"setting {name!r} from {origin}: {error}; expected {kind} such as {default!r}"

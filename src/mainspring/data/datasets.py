@@ -84,7 +84,7 @@ class Datasets:
         try:
             return self.finish(lease, self.write(lease, frame), actor=actor)
         except BaseException:
-            self._leases.release(lease.lease)
+            self.abandon(lease)
             raise
 
     def begin(self, dataset: Dataset | str, *, token: str, owner: str) -> CommitLease | Committed:
@@ -108,6 +108,10 @@ class Datasets:
     def write(self, lease: CommitLease, frame: pl.DataFrame) -> Written:
         """Check rows and write them to Delta, the rejected ones first. Nobody reads them yet."""
         return self._writer.write(lease, frame)
+
+    def abandon(self, lease: CommitLease) -> None:
+        """End the lease of a commit that failed; harmless when it is over."""
+        self._leases.release(lease.lease)
 
     def finish(self, lease: CommitLease, written: Written, *, actor: str) -> Committed:
         """Append the fact that makes written rows a version, and end the lease.
@@ -161,8 +165,15 @@ class Datasets:
         return split(spec, conform(spec, frame, types), known)
 
     def versions(self, dataset: Dataset | str) -> list[VersionRow]:
-        """List the versions of a dataset, oldest first."""
-        return self._history.versions(_name(dataset))
+        """List the versions of a dataset, oldest first.
+
+        Raises:
+            NotFound: It has none and is not declared.
+        """
+        found = self._history.versions(_name(dataset))
+        if not found:
+            self._spec(dataset)
+        return found
 
     def version(self, dataset: Dataset | str, version: int | None = None) -> VersionRow:
         """Give one version, the newest unless said otherwise."""
@@ -191,7 +202,7 @@ class Datasets:
             without rows, when nothing was rejected.
         """
         name = _name(dataset)
-        chosen = self.versions(name) if version is None else [self.version(name, version)]
+        chosen = self.versions(dataset) if version is None else [self.version(name, version)]
         rejecting = [row for row in chosen if row.quarantine_delta_version is not None]
         if not rejecting:
             return pl.DataFrame(schema={"reason": pl.String, "dataset_version": pl.Int64})

@@ -2,8 +2,12 @@
 
 import hashlib
 import struct
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from mainspring.core.ids import Digest, digest_of
 from mainspring.data.spec import Dataset
@@ -36,34 +40,21 @@ def rows_digest(dataset: Dataset, rows: pl.DataFrame) -> Digest:
     bytes. All NaNs are one, and -0.0 is 0.0. No number is ever printed, so no library's way of
     printing floats enters.
     """
-    names = sorted(rows.columns)
-    ordered = _sorted(dataset, rows.select(_canonical(rows, names)))
-    parts = ordered.select(part for name in names for part in _parts(name, rows.schema[name]))
+    ordered = _sorted(dataset, rows)
     state = hashlib.sha256(_FORMAT)
-    for name in names:
-        for text in (name, _TYPE_NAMES[type(rows.schema[name])]):
+    for name in sorted(ordered.columns):
+        column = ordered[name]
+        for text in (name, _TYPE_NAMES[type(column.dtype)]):
             state.update(struct.pack("<I", len(text.encode())) + text.encode())
         state.update(struct.pack("<Q", rows.height))
-        for part in (f"{name}|there", f"{name}|length", f"{name}|value"):
-            if part in parts.columns:
-                state.update(_bytes(parts[part]))
+        for part in _parts(column):
+            state.update(part)
     return Digest(state.hexdigest())
 
 
 def chained(before: Digest | None, rows: Digest) -> Digest:
     """Digest a version: all commits up to it, in order."""
     return digest_of([before, rows])
-
-
-def _canonical(rows: pl.DataFrame, names: list[str]) -> list[pl.Expr]:
-    return [
-        (pl.when(pl.col(name).is_nan()).then(float("nan")).otherwise(pl.col(name) + 0.0))
-        .cast(rows.schema[name])
-        .alias(name)
-        if rows.schema[name].is_float()
-        else pl.col(name)
-        for name in names
-    ]
 
 
 def _sorted(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
@@ -74,22 +65,39 @@ def _sorted(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     if rows.select(first).n_unique() == rows.height:
         return rows.sort(first)
     rest = sorted(set(rows.columns) - set(first))
-    return rows.sort([*first, *rest])
+    # Now values decide that are not yet the one NaN and the one zero.
+    floats = [_canonical(name, dtype) for name, dtype in rows.schema.items() if dtype.is_float()]
+    return rows.with_columns(floats).sort([*first, *rest])
 
 
-def _parts(name: str, dtype: pl.DataType) -> list[pl.Expr]:
-    column = pl.col(name)
-    there = column.is_not_null().cast(pl.UInt8).alias(f"{name}|there")
-    if dtype == pl.String:
-        text = column.fill_null("")
-        return [there, text.str.len_bytes().alias(f"{name}|length"), text.alias(f"{name}|value")]
-    if dtype == pl.Boolean:
-        return [there, column.fill_null(value=False).cast(pl.UInt8).alias(f"{name}|value")]
-    return [there, column.to_physical().fill_null(0).alias(f"{name}|value")]
+def _canonical(name: str, dtype: pl.DataType) -> pl.Expr:
+    number = pl.col(name)
+    # Not `number + 0.0`, which Polars leaves out.
+    one = pl.when(number.is_nan()).then(float("nan")).when(number == 0).then(0.0)
+    return one.otherwise(number).cast(dtype).alias(name)
 
 
-def _bytes(part: pl.Series) -> bytes:
-    if part.dtype == pl.String:
-        return "".join(part.to_list()).encode()
-    numbers = part.to_numpy()
+def _parts(column: pl.Series) -> Iterator[bytes]:
+    """Give "is there" of each row, then the values, 0 or no text where there is none."""
+    missing = column.is_null().to_numpy() if column.null_count() else None
+    yield b"\1" * len(column) if missing is None else (~missing).tobytes()
+    if column.dtype == pl.String:
+        texts = column if missing is None else column.fill_null("")
+        yield _bytes(texts.str.len_bytes().to_numpy())
+        yield "".join(texts.to_list()).encode()
+        return
+    if column.dtype.is_temporal():
+        column = column.to_physical()
+    numbers = (column if missing is None else column.fill_null(_zero(column))).to_numpy()
+    if column.dtype.is_float():
+        # Every NaN becomes the one NaN, and -0.0 becomes 0.0.
+        numbers = np.where(np.isnan(numbers), np.nan, numbers + 0).astype(numbers.dtype)
+    yield _bytes(numbers)
+
+
+def _zero(column: pl.Series) -> bool | int:
+    return False if column.dtype == pl.Boolean else 0
+
+
+def _bytes(numbers: NDArray[Any]) -> bytes:
     return numbers.astype(numbers.dtype.newbyteorder("<"), copy=False).tobytes()

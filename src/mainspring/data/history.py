@@ -3,7 +3,7 @@
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from mainspring.core.clock import Instant
 from mainspring.core.errors import NotFound
@@ -12,6 +12,20 @@ from mainspring.data.tables import DATASET, VERSION, VersionRow, newest_first, s
 from mainspring.data.tables import version_row as _version_row
 from mainspring.data.token import Token
 from mainspring.store.database import Database
+
+# Built once: making a statement costs more than asking it.
+_DECLARED = select(DATASET.c.spec).where(
+    DATASET.c.project == bindparam("project"), DATASET.c.name == bindparam("name")
+)
+_VERSIONS = (
+    select(VERSION)
+    .where(VERSION.c.project == bindparam("project"), VERSION.c.dataset == bindparam("name"))
+    .order_by(VERSION.c.version.desc())
+    .limit(1)
+)
+_BY_NUMBER = _VERSIONS.where(VERSION.c.version == bindparam("version"))
+_BY_WRITER = _VERSIONS.where(VERSION.c.writer == bindparam("writer"))
+_BY_TOKEN = _BY_WRITER.where(VERSION.c.number == bindparam("number"))
 
 
 class History:
@@ -23,6 +37,8 @@ class History:
         self._lock = Lock()
         self._tokens: dict[str, list[str]] = {}
         """By dataset, in the order of versions, which are numbered from 1 without a gap."""
+        self._declared: dict[str, Dataset] = {}
+        """By their text, so that each is decoded once."""
 
     def specs(self) -> dict[str, Dataset]:
         """Give the declared datasets by name."""
@@ -33,17 +49,17 @@ class History:
 
     def spec(self, name: str) -> Dataset:
         """Give one declared dataset."""
-        chosen = select(DATASET.c.spec).where(
-            DATASET.c.project == self._project, DATASET.c.name == name
-        )
         with self._database.read() as connection:
-            text = connection.scalar(chosen)
+            text = connection.scalar(_DECLARED, {"project": self._project, "name": name})
         if text is None:
             raise NotFound(
                 f"dataset {name!r} is not declared in project {self._project!r}; "
                 "declare it in the project file and apply it"
             )
-        return spec_of(text)
+        with self._lock:
+            if text not in self._declared:
+                self._declared = {**self._declared, text: spec_of(text)}
+            return self._declared[text]
 
     def versions(self, name: str) -> list[VersionRow]:
         """List the versions, oldest first."""
@@ -53,7 +69,10 @@ class History:
 
     def version(self, name: str, version: int | None) -> VersionRow:
         """Give one version, the newest for None; it must exist."""
-        found = self.newest(name) if version is None else self._at(name, version)
+        if version is None:
+            found = self.newest(name)
+        else:
+            found = self._first(_BY_NUMBER, name, version=version)
         if found is None:
             wanted = "any version" if version is None else f"version {version}"
             raise NotFound(
@@ -64,15 +83,15 @@ class History:
 
     def newest(self, name: str) -> VersionRow | None:
         """Give the newest version, if there is any."""
-        return self._first(name)
+        return self._first(_VERSIONS, name)
 
     def newest_by(self, name: str, writer: str) -> VersionRow | None:
         """Give the newest version that a writer committed."""
-        return self._first(name, VERSION.c.writer == writer)
+        return self._first(_BY_WRITER, name, writer=writer)
 
     def by_token(self, name: str, token: Token) -> VersionRow | None:
         """Give the version a token was committed as."""
-        return self._first(name, VERSION.c.writer == token.writer, VERSION.c.number == token.number)
+        return self._first(_BY_TOKEN, name, writer=token.writer, number=token.number)
 
     def tokens(self, name: str, version: int) -> list[str]:
         """List the committed tokens up to a version, oldest first."""
@@ -104,11 +123,8 @@ class History:
         with self._database.read() as connection:
             return {str(name): int(version) for name, version in connection.execute(chosen)}
 
-    def _at(self, name: str, version: int) -> VersionRow | None:
-        return self._first(name, VERSION.c.version == version)
-
-    def _first(self, name: str, *conditions: ColumnElement[Any]) -> VersionRow | None:
-        chosen = newest_first(self._project, name).where(*conditions).limit(1)
+    def _first(self, statement: Select[Any], name: str, **wanted: str | int) -> VersionRow | None:
+        asked = {"project": self._project, "name": name, **wanted}
         with self._database.read() as connection:
-            row = connection.execute(chosen).one_or_none()
+            row = connection.execute(statement, asked).one_or_none()
         return None if row is None else _version_row(row)

@@ -11,40 +11,48 @@ _PARTS = 64
 class KnownValues:
     """The distinct values of one column so far. Immutable; `plus` gives a larger one.
 
-    A sorted array of 64-bit hashes answers "surely new" by binary search; only where a hash is
-    found are the values themselves compared, so the answer is exact.
+    Sorted arrays of 64-bit hashes answer "surely new" by binary search, one of all values and a
+    small one of those added lately; only where a hash is found are the values themselves compared,
+    so the answer is exact.
     """
 
     def __init__(self, values: pl.Series | None) -> None:
-        present = () if values is None else (values.drop_nulls(),)
+        present = () if values is None else (_present(values),)
         self._parts: tuple[pl.Series, ...] = present
-        self._hashes = _sorted_hashes(present[0]) if present else np.empty(0, dtype=np.uint64)
+        none = np.empty(0, dtype=np.uint64)
+        self._hashes = _sorted_hashes(present[0]) if present else none
+        self._lately: NDArray[np.uint64] = none
 
     def taken(self, asked: pl.Series) -> pl.Series:
         """Tell for each value whether it is known; a missing one is not."""
-        none = pl.repeat(value=False, n=len(asked), dtype=pl.Boolean, eager=True)
-        if len(self._hashes) == 0 or len(asked) == 0:
-            return none
-        hashes = asked.hash().to_numpy()
-        places = np.searchsorted(self._hashes, hashes)
-        hit = self._hashes[np.minimum(places, len(self._hashes) - 1)] == hashes
+        hit = np.zeros(len(asked), dtype=np.bool_)
+        hashes = asked.hash().to_numpy() if self._parts and len(asked) else self._hashes
+        for known in (self._hashes, self._lately):
+            if len(known) and len(hashes):
+                places = np.searchsorted(known, hashes)
+                hit |= known[np.minimum(places, len(known) - 1)] == hashes
         if not hit.any():
-            return none
+            return pl.Series(hit)
         suspects = asked.filter(pl.Series(hit)).unique()
         present = [part.filter(part.is_in(suspects.implode())) for part in self._parts]
         return asked.is_in(pl.concat(present).implode()).fill_null(value=False)
 
     def plus(self, values: pl.Series) -> "KnownValues":
         """Add values, without changing this one."""
-        fresh = values.drop_nulls()
+        fresh = _present(values)
         larger = KnownValues(None)
         larger._parts = (*self._parts, fresh)
+        larger._hashes = self._hashes
+        larger._lately = np.sort(np.concatenate([self._lately, fresh.hash().to_numpy()]))
         if len(larger._parts) > _PARTS:
             larger._parts = (pl.concat(larger._parts, rechunk=True),)
-        added = _sorted_hashes(fresh)
-        places = np.searchsorted(self._hashes, added)
-        larger._hashes = np.insert(self._hashes, places, added)
+            larger._hashes = np.sort(np.concatenate([larger._hashes, larger._lately]))
+            larger._lately = np.empty(0, dtype=np.uint64)
         return larger
+
+
+def _present(values: pl.Series) -> pl.Series:
+    return values.drop_nulls() if values.null_count() else values
 
 
 def _sorted_hashes(values: pl.Series) -> NDArray[np.uint64]:

@@ -39,18 +39,19 @@ def conform(dataset: Dataset, frame: pl.DataFrame, expected: Types | None) -> pl
     Raises:
         SchemaMismatch: A column is missing, too many, or of another type.
     """
-    _check_columns(dataset, frame, expected)
+    found = frame.schema
+    _check_columns(dataset, found, expected)
     if expected is None:
-        types = {name: _kept(dataset, name, dtype) for name, dtype in frame.schema.items()}
+        types = {name: _kept(dataset, name, dtype) for name, dtype in found.items()}
     else:
         types = dict(expected)
-    if all(frame.schema[name] == dtype for name, dtype in types.items()):
-        return frame.select(list(types))
+    if all(found[name] == dtype for name, dtype in types.items()):
+        return frame if list(found) == list(types) else frame.select(list(types))
     return frame.select(_cast(dataset, frame[name], dtype) for name, dtype in types.items())
 
 
-def _check_columns(dataset: Dataset, frame: pl.DataFrame, expected: Types | None) -> None:
-    found = set(frame.columns)
+def _check_columns(dataset: Dataset, schema: pl.Schema, expected: Types | None) -> None:
+    found = set(schema)
     if expected is not None and found != set(expected):
         missing, extra = sorted(set(expected) - found), sorted(found - set(expected))
         raise SchemaMismatch(
@@ -70,7 +71,7 @@ def _check_columns(dataset: Dataset, frame: pl.DataFrame, expected: Types | None
             f"found {sorted(found)}; correct the rows or the declaration"
         )
     for name in (dataset.time, dataset.arrival):
-        dtype = frame.schema[name]
+        dtype = schema[name]
         if dtype != pl.Null and not (isinstance(dtype, pl.Datetime) and dtype.time_zone):
             raise _mismatch(dataset, name, found=dtype, expected="an aware time")
 

@@ -4,6 +4,7 @@ It needs no database: what the ledger knows comes in the lease, what was done go
 `Written`.
 """
 
+from collections import Counter
 from datetime import datetime
 from threading import Lock
 
@@ -183,11 +184,11 @@ def describe(
     quarantine_delta_version: int | None,
 ) -> Written:
     """Sum up rows as a commit's facts."""
-    counts = rejected[REASON].value_counts(sort=True).sort(REASON)
+    reasons = sorted(Counter(rejected[REASON].to_list()).items())
     return Written(
         digest=rows_digest(dataset, accepted),
         rows=accepted.height,
-        reasons={str(reason): int(count) for reason, count in counts.iter_rows()},
+        reasons=dict(reasons),
         delta_version=delta_version,
         quarantine_delta_version=quarantine_delta_version,
         event_time_min=_instant(accepted[dataset.time].min()),

@@ -11,9 +11,9 @@ import onnx
 import polars as pl
 from lightgbm import LGBMClassifier
 from onnx import TensorProto, helper
-from sklearn.compose import ColumnTransformer  # type: ignore[import-untyped]
-from sklearn.pipeline import Pipeline  # type: ignore[import-untyped]
-from sklearn.preprocessing import OrdinalEncoder  # type: ignore[import-untyped]
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 import mainspring as ms
 

@@ -56,6 +56,11 @@ def to_onnx(
         raise Unconvertible("conversion: found fewer than 2 rows, give at least 1,000 real ones")
     if isinstance(model, bytes | onnx.ModelProto):
         return _from_onnx(model, columns, rows, output)
+    if not callable(getattr(model, "predict", None)):
+        raise Unconvertible(
+            f"model: found {type(model).__name__} without `predict`; give a fitted LightGBM or "
+            "scikit-learn model, or an ONNX graph"
+        )
     refuse_traps(model)
     expected = _native(model, columns, rows)
     failures: list[Exception] = []
@@ -180,8 +185,8 @@ def _names(chosen: Any, columns: Sequence[Column]) -> list[str] | None:
 def _sklearn(
     model: Any, inputs: Sequence[tuple[str, int, str]], *, double: bool
 ) -> onnx.ModelProto:
-    from skl2onnx import convert_sklearn  # type: ignore[import-untyped]
-    from skl2onnx.common.data_types import (  # type: ignore[import-untyped]
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import (
         DoubleTensorType,
         FloatTensorType,
         StringTensorType,
@@ -204,8 +209,8 @@ def _sklearn(
 
 
 def _booster(model: Any, width: int) -> onnx.ModelProto:
-    from onnxmltools import convert_lightgbm  # type: ignore[import-untyped]
-    from onnxmltools.convert.common.data_types import (  # type: ignore[import-untyped]
+    from onnxmltools import convert_lightgbm
+    from onnxmltools.convert.common.data_types import (
         FloatTensorType,
     )
 
@@ -224,14 +229,14 @@ def _booster(model: Any, width: int) -> onnx.ModelProto:
 
 def _register_lightgbm() -> None:
     from skl2onnx import update_registered_converter
-    from skl2onnx.common.shape_calculator import (  # type: ignore[import-untyped]
+    from skl2onnx.common.shape_calculator import (
         calculate_linear_classifier_output_shapes,
         calculate_linear_regressor_output_shapes,
     )
 
     try:
         from lightgbm import LGBMClassifier, LGBMRegressor
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import (  # type: ignore[import-untyped]
+        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import (
             convert_lightgbm,
         )
     except ImportError:

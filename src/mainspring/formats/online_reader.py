@@ -58,6 +58,7 @@ class _View:
         self.read_to = 0
         self.seen_size = 0
         self.width = len(generation.features)
+        self.nothing = _NAN * self.width
         self.series: dict[str, _Series] = {}
         self.pushed: dict[str, list[tuple[int, int, bytes]]] = {}
 
@@ -137,23 +138,32 @@ class OnlineReader:
             NotFound: The table does not exist yet.
             SchemaMismatch: It lacks a feature that was asked for.
         """
+        values, times, arrivals = self.find(entities, at_us)
+        return values, np.array(times, np.int64), np.array(arrivals, np.int64)
+
+    def find(
+        self, entities: Sequence[str], at_us: Sequence[int]
+    ) -> tuple[NDArray[np.float64], list[int], list[int]]:
+        """Look up as `lookup` does, with the times as lists: for few rows that is cheaper."""
         times, arrivals, rows = [], [], []
         with self._lock:
             view = self._refresh()
             if view is None:
                 raise NotFound(f"online table {self._folder.name!r}: nothing was pushed yet")
-            width = view.width
-            nothing = _NAN * width
+            known, nothing = view.series, view.nothing
             for entity, at in zip(entities, at_us, strict=True):
-                series = view.series.get(entity) or view.of(entity)
+                series = known.get(entity) or view.of(entity)
                 i = series.last(at)
-                times.append(series.times[i] if i >= 0 else -1)
-                arrivals.append(series.arrivals[i] if i >= 0 else -1)
-                rows.append(series.rows[i] if i >= 0 else nothing)
-        values = np.frombuffer(b"".join(rows), "<f8").reshape(len(rows), width)
-        if view.order is not None:
-            values = values[:, view.order]
-        return values, np.array(times, np.int64), np.array(arrivals, np.int64)
+                if i >= 0:
+                    times.append(series.times[i])
+                    arrivals.append(series.arrivals[i])
+                    rows.append(series.rows[i])
+                else:
+                    times.append(-1)
+                    arrivals.append(-1)
+                    rows.append(nothing)
+        values = np.frombuffer(b"".join(rows), "<f8").reshape(len(rows), view.width)
+        return values if view.order is None else values[:, view.order], times, arrivals
 
     def _refresh(self) -> _View | None:
         while True:

@@ -80,7 +80,7 @@ def _suspects(arrays: dict[str, NDArray[Any]], worst: NDArray[np.int64]) -> str:
 
 
 def _session(content: bytes) -> Any:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

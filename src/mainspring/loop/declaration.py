@@ -42,6 +42,11 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Raises:
             InvalidDeclaration: Naming the declaration, what it names and what there is.
         """
+        if not self.datasets:
+            raise InvalidDeclaration(
+                f"project file {self.source!r} declares no dataset at its top level; bind at least "
+                "one to a name there, or give the right file"
+            )
         for kind, names in (
             ("dataset", [one.name for one in self.datasets]),
             ("feature view", [one.name for one in self.views]),
@@ -124,7 +129,7 @@ def unpack(files: dict[str, str], folder: Path) -> None:
 
 
 def _sources(file: Path) -> Iterator[Path]:
-    """Walk a project's folder for its code: no hidden folders, environments or build results."""
+    """Walk a project's folder for its code: no hidden folder, environment, build result or home."""
     for root, folders, names in os.walk(file.parent):
         here = Path(root)
         folders[:] = sorted(
@@ -133,6 +138,7 @@ def _sources(file: Path) -> Iterator[Path]:
             if not name.startswith(".")
             and name not in _NOT_SOURCES
             and not (here / name / "pyvenv.cfg").exists()
+            and not (here / name / "mainspring.db").exists()
         )
         yield from (here / name for name in sorted(names) if Path(name).suffix in SOURCES)
 

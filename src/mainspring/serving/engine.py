@@ -231,7 +231,7 @@ class Engine:
         return True
 
     def _ask_shadows(self, exchange: Exchange, prediction: Id) -> None:
-        if any(arm.role == "shadow" for arm in exchange.served.route.arms):
+        if exchange.served.shadows:
             self._shadows.append((exchange, prediction))
             if len(self._shadows) > _SHADOWS_WAITING:
                 self.score_shadows()
@@ -241,8 +241,7 @@ class Engine:
         vectors = exchange.looked_up.vectors
         outputs = {
             arm.version: self._scorer.arm(route, served.models, arm, vectors).output()
-            for arm in route.arms
-            if arm.role == "shadow"
+            for arm in served.shadows
         }
         at_us = self._now_us()
         self._log.append(

@@ -60,20 +60,26 @@ class Lookup:
 def _used(
     view: ViewRef, reader: OnlineReader, sent: Vectors, event_times_us: Sequence[int]
 ) -> tuple[NDArray[np.float64], ViewUse]:
-    values, times, arrivals = reader.lookup(_entities(sent, view.entity), event_times_us)
+    values, times, arrivals = reader.find(_entities(sent, view.entity), event_times_us)
     if view.ttl_s is not None:
-        at = np.asarray(event_times_us, np.int64)
-        stale = (times >= 0) & (at - times > view.ttl_s * 1e6)
-        if stale.any():
-            values = np.where(stale[:, None], np.nan, values)
-            times, arrivals = np.where(stale, -1, times), np.where(stale, -1, arrivals)
-    return values, ViewUse(times.tolist(), arrivals.tolist())
+        longest_us = view.ttl_s * 1e6
+        stale = [
+            i
+            for i, (at, time) in enumerate(zip(event_times_us, times, strict=True))
+            if at - time > longest_us and time >= 0
+        ]
+        if stale:
+            values = values.copy()
+            values[stale] = np.nan
+            for i in stale:
+                times[i] = arrivals[i] = -1
+    return values, ViewUse(times, arrivals)
 
 
 def _entities(sent: Vectors, name: str) -> list[str]:
     if name in sent.strings:
         return sent.strings[name]
-    return [_printed(value) for value in sent.wide(name).tolist()]
+    return [_printed(value) for value in sent.wide()[name].tolist()]
 
 
 def _printed(value: Any) -> str:

@@ -44,7 +44,7 @@ def answer_block(
 ) -> Block:
     """Make the record of an answer."""
     route, vectors = exchange.served.route, exchange.looked_up.vectors
-    share = _propensities(route.arms)
+    share = exchange.served.propensity
     return Block(
         prediction=answer.prediction,
         request=exchange.request_id,
@@ -109,9 +109,3 @@ def shadow_block(
         sampled_before=sampled,
         kind="shadow",
     )
-
-
-def _propensities(arms: tuple[Arm, ...]) -> dict[str, float]:
-    shares = {arm.version: arm.share for arm in arms[:-1]}
-    shares[arms[-1].version] = 1.0 - sum(shares.values())
-    return shares

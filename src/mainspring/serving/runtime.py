@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 from numpy.typing import NDArray
 
 from mainspring.core.errors import Corrupt, Refused, Unconvertible
@@ -77,9 +77,10 @@ class OnnxModel:
             raise Corrupt(
                 f"model {digest[:12]}: the graph does not load ({_line(error)}); log it again"
             ) from error
-        self._inputs = [
+        self._inputs: list[tuple[str, str, int]] = [
             (value.name, value.type, len(value.shape)) for value in self._session.get_inputs()
         ]
+        self._outputs = [signature.output]
         self._check_signature()
 
     @classmethod
@@ -136,7 +137,7 @@ class OnnxModel:
         """
         count = vectors.count if rows is None else len(rows)
         try:
-            output = self._session.run([self.signature.output], self._feed(vectors, rows))[0]
+            output = self._session.run(self._outputs, self._feed(vectors, rows))[0]
             scores = np.asarray(output, np.float64)
         except Exception as error:  # whatever a graph does must not reach its neighbours
             raise ScoringFailed(_line(error)) from error
@@ -148,13 +149,14 @@ class OnnxModel:
 
     def _feed(self, vectors: Vectors, rows: NDArray[np.int64] | None) -> dict[str, Any]:
         feed = {}
+        narrow, wide = vectors.narrow(), vectors.wide
         for name, kind, rank in self._inputs:
-            if kind == "tensor(string)":
+            if kind == "tensor(float)":
+                array = narrow[name]
+            elif kind == "tensor(string)":
                 array = vectors.objects(name)
-            elif kind == "tensor(float)":
-                array = vectors.narrow(name)
             else:
-                array = vectors.wide(name).astype(_DTYPES[kind], copy=False)
+                array = wide()[name].astype(_DTYPES[kind], copy=False)
             if rows is not None:
                 array = array[rows]
             feed[name] = array if rank == 1 else array.reshape(-1, 1)

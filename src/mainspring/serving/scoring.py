@@ -65,7 +65,9 @@ class Scorer:
 
         A row whose chosen arm failed is scored by the live arm too.
         """
-        arms = [arm for arm in route.arms if arm.role != "shadow"]
+        arms = route.arms
+        if len(arms) > 1:
+            arms = tuple(arm for arm in arms if arm.role != "shadow")
         if len(arms) == 1 or route.rollout is not None:
             return {arm.version: self.arm(route, models, arm, vectors) for arm in arms}
         scores: dict[str, ArmScore] = {}
@@ -110,9 +112,10 @@ def settle(route: EndpointRoute, picked: Sequence[Arm], scores: Mapping[str, Arm
 
     Late values answer only where nothing else does: late is better than none.
     """
-    if len(picked) and len(scores) == 1 and not next(iter(scores.values())).scored.failed:
-        values = scores[picked[0].version].values.tolist()
-        return Settled(values, [a.version for a in picked], [a.role for a in picked], {})
+    if not any(score.scored.failed for score in scores.values()):
+        values = {version: score.values.tolist() for version, score in scores.items()}
+        outputs = [values[arm.version][i] for i, arm in enumerate(picked)]
+        return Settled(outputs, [a.version for a in picked], [a.role for a in picked], {})
     fine = {version: np.isfinite(score.values) for version, score in scores.items()}
     timely = {v: ok & ~_mask(scores[v].scored.failed, len(picked)) for v, ok in fine.items()}
     settled = Settled([], [], [], {})

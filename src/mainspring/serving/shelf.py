@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mainspring.core.errors import MainspringError, Refused, SchemaMismatch
 from mainspring.core.home import Home
 from mainspring.core.ids import Digest
-from mainspring.formats.routes import EndpointRoute, RouteTable
+from mainspring.formats.routes import Arm, EndpointRoute, RouteTable
 from mainspring.serving.lookup import Lookup
 from mainspring.serving.runtime import OnnxModel
 
@@ -23,6 +23,10 @@ class Served:
     """Of the route table it comes from."""
     models: Mapping[str, OnnxModel]
     lookup: Lookup
+    shadows: tuple[Arm, ...]
+    """Arms that are asked after the answer."""
+    propensity: Mapping[str, float]
+    """Share of the keys that each version is chosen for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,14 @@ def _served(
             loaded[place] = OnnxModel.load(home, route.project, arm.manifest)
         models[arm.version] = loaded[place]
         _check_columns(route, arm.version, loaded[place])
-    return Served(route, number, models, Lookup(home, route))
+    shadows = tuple(arm for arm in route.arms if arm.role == "shadow")
+    return Served(route, number, models, Lookup(home, route), shadows, _propensities(route.arms))
+
+
+def _propensities(arms: tuple[Arm, ...]) -> dict[str, float]:
+    shares = {arm.version: arm.share for arm in arms[:-1]}
+    shares[arms[-1].version] = 1.0 - sum(shares.values())
+    return shares
 
 
 def _check_columns(route: EndpointRoute, version: str, model: OnnxModel) -> None:

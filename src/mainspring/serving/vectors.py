@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from mainspring.core.errors import InvalidInput, SchemaMismatch
 from mainspring.formats.model import Column
 
+_TEXT = frozenset({str})
+_FITTING = {"int": frozenset({int, bool}), "bool": frozenset({bool})}
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -29,7 +32,7 @@ class Vectors:
     What a graph takes is made from it once, however many arms score.
     """
 
-    __slots__ = ("_narrow", "_objects", "_position", "count", "float_names", "floats", "strings")
+    __slots__ = ("_narrow", "_objects", "_wide", "count", "float_names", "floats", "strings")
 
     def __init__(
         self,
@@ -43,22 +46,23 @@ class Vectors:
         self.floats = floats
         """Shape (columns, rows), so that a column is contiguous."""
         self.strings = strings
-        self._position = {name: i for i, name in enumerate(float_names)}
+        self._wide: dict[str, NDArray[np.float64]] | None = None
         self._narrow: dict[str, NDArray[np.float32]] | None = None
         self._objects: dict[str, NDArray[Any]] = {}
 
-    def wide(self, name: str) -> NDArray[np.float64]:
-        """Give a column of numbers."""
-        column: NDArray[np.float64] = self.floats[self._position[name]]
-        return column
+    def wide(self) -> dict[str, NDArray[np.float64]]:
+        """Give the columns of numbers."""
+        if self._wide is None:
+            self._wide = dict(zip(self.float_names, self.floats, strict=True))
+        return self._wide
 
-    def narrow(self, name: str) -> NDArray[np.float32]:
-        """Give a column of numbers as float32."""
+    def narrow(self) -> dict[str, NDArray[np.float32]]:
+        """Give the columns of numbers as float32."""
         if self._narrow is None:
             with np.errstate(over="ignore"):
                 narrow = self.floats.astype(np.float32)
             self._narrow = dict(zip(self.float_names, narrow, strict=True))
-        return self._narrow[name]
+        return self._narrow
 
     def objects(self, name: str) -> NDArray[Any]:
         """Give a column of strings."""
@@ -81,8 +85,7 @@ def read(
     count: int, columns: Mapping[str, Sequence[Any]], request: Sequence[Column], *, subject: str
 ) -> Vectors:
     """Read columns that must have `count` values each; raises as `checked` does."""
-    names: list[str] = []
-    table: list[Any] = []
+    numbers: list[tuple[Column, Sequence[Any]]] = []
     strings: dict[str, list[str]] = {}
     for column in request:
         values = columns.get(column.name)
@@ -100,11 +103,10 @@ def read(
         if column.type == "str":
             strings[column.name] = _strings(values, column, subject)
         else:
-            names.append(column.name)
-            table.append(_floats(values, column, subject))
-    floats = np.frombuffer(b"".join(table), np.float64).reshape(len(names), count)
-    _check_numbers(floats, names, request, subject)
-    return Vectors(count, names, floats, strings)
+            numbers.append((column, values))
+    floats = _table(numbers, subject).reshape(len(numbers), count)
+    _check_numbers(floats, numbers, subject)
+    return Vectors(count, [column.name for column, _ in numbers], floats, strings)
 
 
 def _count(rows: Rows, subject: str) -> int:
@@ -125,22 +127,29 @@ def _count(rows: Rows, subject: str) -> int:
     return count
 
 
-def _floats(values: Sequence[Any], column: Column, subject: str) -> bytes:
+def _table(numbers: Sequence[tuple[Column, Sequence[Any]]], subject: str) -> NDArray[np.float64]:
     try:
         # Refuses strings, as numpy would not; None takes the slow way below.
-        return array("d", values).tobytes()
+        flat = array("d", [value for _, values in numbers for value in values])
     except (TypeError, OverflowError):
-        pass
+        each = (_floats(values, column, subject) for column, values in numbers)
+        flat = array("d", [number for column in each for number in column])
+    return np.frombuffer(flat, np.float64)
+
+
+def _floats(values: Sequence[Any], column: Column, subject: str) -> list[float]:
     numbers = []
     for i, value in enumerate(values):
         try:
             numbers.append(float("nan") if value is None else array("d", (value,))[0])
         except (TypeError, OverflowError) as error:
             raise _wrong(subject, column, i, value) from error
-    return array("d", numbers).tobytes()
+    return numbers
 
 
 def _strings(values: Sequence[Any], column: Column, subject: str) -> list[str]:
+    if _TEXT.issuperset(map(type, values)):
+        return list(values)
     strings = ["" if value is None else value for value in values]
     for i, value in enumerate(strings):
         if type(value) is not str:
@@ -149,23 +158,22 @@ def _strings(values: Sequence[Any], column: Column, subject: str) -> list[str]:
 
 
 def _check_numbers(
-    floats: NDArray[np.float64], names: list[str], request: Sequence[Column], subject: str
+    floats: NDArray[np.float64], numbers: Sequence[tuple[Column, Sequence[Any]]], subject: str
 ) -> None:
-    types = {column.name: column for column in request}
     infinite = np.isinf(floats)
     if infinite.any():
         c, i = (int(x) for x in np.argwhere(infinite)[0])
-        raise _wrong(subject, types[names[c]], i, float(floats[c, i]))
-    for c, name in enumerate(names):
-        kind = types[name].type
-        if kind == "float":
+        raise _wrong(subject, numbers[c][0], i, float(floats[c, i]))
+    for c, (column, values) in enumerate(numbers):
+        # Of the column's own type all along: nothing to look at in the values.
+        if column.type == "float" or _FITTING[column.type].issuperset(map(type, values)):
             continue
         row = floats[c]
-        whole = (row == 0) | (row == 1) if kind == "bool" else row == np.floor(row)
+        whole = (row == 0) | (row == 1) if column.type == "bool" else row == np.floor(row)
         wrong = ~(whole | np.isnan(row))
         if wrong.any():
             i = int(np.argmax(wrong))
-            raise _wrong(subject, types[name], i, float(row[i]))
+            raise _wrong(subject, column, i, float(row[i]))
 
 
 def _wrong(subject: str, column: Column, row: int, value: Any) -> SchemaMismatch:

@@ -5,8 +5,8 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
-from scipy.special import expit, logit  # type: ignore[import-untyped]
+from scipy.optimize import isotonic_regression
+from scipy.special import expit, logit
 
 from mainspring.core.errors import InvalidInput
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, kolmogorov  # type: ignore[import-untyped]
+from scipy.special import chdtrc, kolmogorov
 
 from mainspring.core.errors import InvalidInput
 from mainspring.stats.interval import Interval

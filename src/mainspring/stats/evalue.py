@@ -17,7 +17,7 @@ from mainspring.core.errors import InvalidInput
 Floats = NDArray[np.float64]
 Outcome = Literal["pass", "fail", "inconclusive"]
 
-FIRST_UNITS = 100
+UNITS = 100
 FAILURES_AT_ONCE = 20
 
 
@@ -29,12 +29,14 @@ class PairedBet:
         margin: Largest mean difference (challenger loss - champion loss) that is accepted.
         alpha_fail: Chance to fail a challenger within the margin, whenever one looks.
         alpha_pass: Chance to pass a challenger beyond it.
-        n: Differences taken in; stops at the one that decided.
+        n: Differences taken in; stops at the one that failed it.
         total: Sum of z = (d + 1) / 2, the prior row included.
         squares: Sum of squared deviations of z, the prior row included.
         log_fail: Log evidence for harm beyond the margin.
         log_pass: Log evidence for harm below the margin.
-        outcome: The first crossing is final.
+        passed_at: Differences after which it first passed; None before.
+        outcome: A fail is final. A pass stands until a fail: harm that begins later is harm, and
+            Ville's bound on a false fail holds over all time, so watching on costs nothing.
     """
 
     margin: float
@@ -45,6 +47,7 @@ class PairedBet:
     squares: float
     log_fail: float
     log_pass: float
+    passed_at: int | None
     outcome: Outcome
 
     @property
@@ -66,11 +69,16 @@ class PairedBet:
 
 @dataclass(frozen=True, slots=True)
 class FailureGuard:
-    """State of the fast lane for failures: no labels, so it can stop within a hundred requests."""
+    """State of the fast lane for failures: no labels, so it can stop within a hundred requests.
+
+    Attributes:
+        seen: Requests taken in; stops at the one that failed it.
+        recent_failures: The challenger's failures in the hundred that is open.
+    """
 
     bet: PairedBet
     seen: int
-    early_failures: int
+    recent_failures: int
     outcome: Outcome
 
 
@@ -82,7 +90,9 @@ def start(margin: float, *, alpha_fail: float = 0.05, alpha_pass: float = 0.05) 
         if not 0 < alpha < 1:
             raise InvalidInput(f"alpha {alpha}: expected a share between 0 and 1")
     middle = (margin + 1) / 2
-    return PairedBet(margin, alpha_fail, alpha_pass, 0, middle, 1 / 16, 0.0, 0.0, "inconclusive")
+    return PairedBet(
+        margin, alpha_fail, alpha_pass, 0, middle, 1 / 16, 0.0, 0.0, None, "inconclusive"
+    )
 
 
 def split(alpha: float, guards: int) -> float:
@@ -91,7 +101,7 @@ def split(alpha: float, guards: int) -> float:
 
 
 def update(state: PairedBet, differences: ArrayLike) -> PairedBet:
-    """Take in differences in order; a decided state does not change any more.
+    """Take in differences in order; a failed state does not change any more.
 
     Args:
         state: The guard so far.
@@ -105,7 +115,7 @@ def update(state: PairedBet, differences: ArrayLike) -> PairedBet:
             "guard: found differences outside -1 to 1 or not a number, expected losses scaled to "
             "0..1; clip and divide by the range first"
         )
-    if state.outcome != "inconclusive" or d.size == 0:
+    if state.outcome == "fail" or d.size == 0:
         return state
     middle = (state.margin + 1) / 2
     z = (d + 1) / 2
@@ -119,11 +129,11 @@ def update(state: PairedBet, differences: ArrayLike) -> PairedBet:
     log_pass = _running(state.log_pass, _growth(1 - z, 1 - middle, 1 - mean, variance))
     fails = log_fail[1:] >= -log(state.alpha_fail)
     passes = log_pass[1:] >= -log(state.alpha_pass)
-    crossed = np.flatnonzero(fails | passes)
-    last = int(crossed[0]) + 1 if crossed.size else d.size
-    outcome: Outcome = "inconclusive"
-    if crossed.size:
-        outcome = "fail" if fails[crossed[0]] else "pass"
+    failed = np.flatnonzero(fails)
+    last = int(failed[0]) + 1 if failed.size else d.size
+    outcome: Outcome = "pass" if passes[:last].any() else state.outcome
+    if failed.size:
+        outcome = "fail"
     return replace(
         state,
         n=state.n + last,
@@ -131,8 +141,15 @@ def update(state: PairedBet, differences: ArrayLike) -> PairedBet:
         squares=float(squares[last]),
         log_fail=float(log_fail[last]),
         log_pass=float(log_pass[last]),
+        passed_at=_first(passes[:last], state),
         outcome=outcome,
     )
+
+
+def _first(passes: NDArray[np.bool_], state: PairedBet) -> int | None:
+    if state.passed_at is not None or not passes.any():
+        return state.passed_at
+    return state.n + int(np.argmax(passes)) + 1
 
 
 def start_failures(margin: float, *, alpha_fail: float = 0.01) -> FailureGuard:
@@ -146,8 +163,9 @@ def update_failures(
 ) -> FailureGuard:
     """Take in requests that both arms were asked, in order.
 
-    Besides the evidence there is an absolute stop: more than 20 failures of the challenger in its
-    first 100 requests, whatever the champion did.
+    Besides the evidence there is an absolute stop: more than 20 failures of the challenger within
+    a hundred requests, counted hundred by hundred, whatever the champion did. A challenger that
+    begins to fail after many good requests is so stopped before its mean has moved.
     """
     failed = np.asarray(challenger_failed, bool).ravel()
     other = np.asarray(champion_failed, bool).ravel()
@@ -155,11 +173,28 @@ def update_failures(
         raise InvalidInput(f"guard: found {failed.size} and {other.size} requests, expected pairs")
     if state.outcome == "fail":
         return state
-    early = int(np.count_nonzero(failed[: max(0, FIRST_UNITS - state.seen)]))
-    bet = update(state.bet, failed.astype(np.float64) - other.astype(np.float64))
-    failures = state.early_failures + early
-    outcome: Outcome = "fail" if failures > FAILURES_AT_ONCE else bet.outcome
-    return FailureGuard(bet, state.seen + failed.size, failures, outcome)
+    differences = failed.astype(np.float64) - other.astype(np.float64)
+    bet = update(state.bet, differences)
+    stop, recent = _burst(failed[: bet.n - state.seen], state.seen, state.recent_failures)
+    if stop is not None:
+        bet = update(state.bet, differences[:stop])
+    outcome: Outcome = bet.outcome if stop is None else "fail"
+    return FailureGuard(bet, bet.n, recent, outcome)
+
+
+def _burst(failed: NDArray[np.bool_], seen: int, recent: int) -> tuple[int | None, int]:
+    """Find how many requests it takes until a hundred holds too many failures, if it does.
+
+    Returns:
+        That number, and the failures in the hundred that is open at the end.
+    """
+    for row, one in enumerate(failed.tolist()):
+        if (seen + row) % UNITS == 0:
+            recent = 0
+        recent += one
+        if recent > FAILURES_AT_ONCE:
+            return row + 1, recent
+    return None, recent
 
 
 def _growth(z: Floats, middle: float, mean: Floats, variance: Floats) -> Floats:

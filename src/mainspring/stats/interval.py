@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 from statistics import NormalDist
 
-from scipy.special import betaincinv  # type: ignore[import-untyped]
+from scipy.special import betaincinv
 
 from mainspring.core.errors import InvalidInput
 

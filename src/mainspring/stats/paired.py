@@ -9,7 +9,7 @@ from math import ceil, inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.special import stdtrit
 
 from mainspring.core.errors import InvalidInput
 from mainspring.stats.interval import normal_quantile

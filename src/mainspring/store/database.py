@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, Transaction, make_url
 from sqlalchemy.exc import ArgumentError
 
 from mainspring.core.clock import Clock
@@ -73,7 +73,7 @@ class Database:
         return cls(SqliteFile(_path_of(target)), clock=clock)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run work in the writer thread, inside a savepoint, and return when it is durable.
+        """Run work in the writer thread and return when it is durable.
 
         Works of several threads share a commit. One that raises is rolled back alone and its
         exception comes out here. The work must not keep the connection, commit or roll back.
@@ -199,9 +199,12 @@ class Database:
 
     def _commit(self, connection: Connection, group: list[_Item]) -> list[Any]:
         try:
-            with connection.begin():
+            with connection.begin() as transaction:
                 self._writing = connection
-                return [self._run_item(connection, item) for item in group]
+                if len(group) == 1:
+                    # Alone, it needs no savepoint: the transaction is its own.
+                    return [self._run_item(connection, group[0], transaction)]
+                return [self._run_item(connection, item, None) for item in group]
         except _GroupFailed as failed:
             raise failed.error from failed.__cause__
         except Exception as error:
@@ -209,8 +212,8 @@ class Database:
         finally:
             self._writing = None
 
-    def _run_item(self, connection: Connection, item: _Item) -> Any:
-        savepoint = connection.begin_nested()
+    def _run_item(self, connection: Connection, item: _Item, own: Transaction | None) -> Any:
+        savepoint = connection.begin_nested() if own is None else own
         try:
             result = item.work(connection)
         except BaseException as error:
@@ -219,7 +222,10 @@ class Database:
                 raise _GroupFailed(self._lost(error)) from error
             savepoint.rollback()
             return _Raised(error)
-        savepoint.commit()
+        if own is None:
+            savepoint.commit()
+        elif self._file.ended(connection):
+            raise RuntimeError("the work has ended the transaction")
         return result
 
     def _lost(self, error: BaseException) -> MainspringError:

@@ -69,6 +69,12 @@ class SqliteFile:
         except OSError:
             return True
 
+    def ended(self, connection: Connection) -> bool:
+        """Say whether the transaction was ended behind SQLAlchemy's back."""
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        return not driver.in_transaction
+
     def failure(self, error: BaseException) -> Failure | None:
         """Tell a failure of the database from an error of the work that used it."""
         cause = error.orig if isinstance(error, DBAPIError) else error

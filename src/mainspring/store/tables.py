@@ -1,12 +1,15 @@
 """Delta tables: rows appended once per token, durable on return, read at a version."""
 
 import errno
+import os
 import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import (
@@ -22,6 +25,7 @@ from mainspring.core.errors import (
     Corrupt,
     InvalidInput,
     MainspringError,
+    Misconfigured,
     NotFound,
     Refused,
     SchemaMismatch,
@@ -43,6 +47,20 @@ _CONFIGURATION = {
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
+# delta-rs takes `%20` for a space and `[` for a host, Polars takes `=` for a partition's value.
+_MISREAD = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]\\=]")
+
+
+class _LocalTable(DeltaTable):
+    """A table whose files are named as the disk does: delta-rs leaves the folder's URL quoted."""
+
+    def file_uris(self, *filters: Any, **predicates: Any) -> list[str]:
+        quoted = self.table_uri.removeprefix("file://")
+        folder = unquote(quoted)
+        files = super().file_uris(*filters, **predicates)
+        return [folder + file.removeprefix(quoted) for file in files]
+
+
 @dataclass(slots=True)
 class _Open:
     """What this process keeps of one table."""
@@ -62,9 +80,17 @@ class DeltaTables:
     """The Delta tables below a folder. Thread-safe.
 
     Writers of other processes are seen. A writer's numbers grow; gaps are allowed.
+
+    Raises:
+        Misconfigured: The folder's path holds a character that libraries misread.
     """
 
     def __init__(self, root: Path) -> None:
+        if found := _MISREAD.search(os.path.realpath(root)):
+            raise Misconfigured(
+                f"folder {root}: found {found[0]!r} in its path, which the libraries of Delta "
+                "tables misread; choose a home without it"
+            )
         self._root = root
         self._lock = threading.Lock()
         self._tables: dict[str, _Open] = {}
@@ -167,7 +193,7 @@ def _refresh(table: _Open) -> DeltaTable | None:
 
 def _load(path: Path, version: int | None) -> DeltaTable:
     try:
-        return DeltaTable(path, version=version)
+        return _LocalTable(path, version=version)
     except (DeltaError, OSError) as error:
         raise Corrupt(f"table {path.name}: not readable ({error}); restore it") from error
 

@@ -139,6 +139,19 @@ def kept_against_champion(
     return (best[1] if best else None), findings
 
 
+def best_kept(ground: Ground, kept: Sequence[Scores]) -> str | None:
+    """Choose the kept version to restore in place of a champion that cannot answer."""
+    metric = ground.gate.better.metric
+    if not ground.enough or not ground.measurable(metric) or not kept:
+        return None
+    sign = 1 if metric == "auc" else -1
+    values = {
+        version.version: sign * measure(metric, ground.rows, version, seed=ground.seed).value
+        for version in kept
+    }
+    return max(values, key=lambda version: (values[version], version))
+
+
 def difference_finding(
     what: str, metric: str, found: Measured, *, bound: float, outcome: FindingOutcome
 ) -> Finding:

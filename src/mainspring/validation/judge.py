@@ -13,6 +13,7 @@ from mainspring.validation.bars import (
 from mainspring.validation.comparison import (
     Ground,
     against,
+    best_kept,
     better_than_champion,
     kept_against_champion,
     secondary,
@@ -75,6 +76,8 @@ def judge(
     if sound_champion is not None:
         better_version, noted = kept_against_champion(ground, sound_champion, sound_kept)
         findings += noted
+    elif champion is not None:
+        better_version = best_kept(ground, sound_kept)
     outcome, reason = overall(tuple(findings))
     return Verdict(
         outcome=outcome,
@@ -123,7 +126,7 @@ def _soundness(candidate: Scores) -> Finding:
 
 
 def _broken(champion: Scores | None, kept: Sequence[Scores]) -> list[Finding]:
-    """Name versions that cannot be compared; only an unusable champion keeps the verdict open."""
+    """Name versions that cannot be compared: what cannot answer protects nobody's place."""
     findings = []
     for version in [*([champion] if champion else []), *kept]:
         if version.unusable:
@@ -136,8 +139,8 @@ def _broken(champion: Scores | None, kept: Sequence[Scores]) -> list[Finding]:
                     bound=0.0,
                     rows=int(version.probability.size),
                     method="count",
-                    outcome="inconclusive" if is_champion else "noted",
-                    note="not compared",
+                    outcome="noted",
+                    note="not compared: a version that answers every row is better",
                 )
             )
     return findings
