@@ -61,7 +61,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "run.lease": {"run": "0" * 32, "owner": "o"},
     "run.renew": RUN,
     "run.step": {"key": DIGEST},
-    "run.record": {**RUN, "key": DIGEST, "step": "s", "outputs": {"results": []}},
+    "run.record": {**RUN, "key": DIGEST, "step": "s", "outputs": {"results": {}, "logged": {}}},
     "run.log": {**RUN, "logged": {}},
     "run.close": {**RUN, "report": {"outcome": "failed", "message": "m"}},
     "endpoint.show": {"endpoint": "stop"},

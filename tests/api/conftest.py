@@ -66,7 +66,7 @@ def asked_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert advanced.error is None, advanced.error
         started = world.client.start_run("stop", ["strength=1.0"], token="second")
         assert started.error is None, started.error
-        print(advanced, started)
+        assert started.waiting == "version 2 waits for an approval"
     return folder / "home"
 
 

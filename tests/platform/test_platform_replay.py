@@ -147,7 +147,7 @@ HISTORY: list[tuple[str, str, AnyEvent]] = [
     ("rollout", "d" * 32, started("d", "1", "4", "restore")),
     ("rollout", "d" * 32, RolledBack(
         rollout=identity("d"), endpoint="wear", candidate="1", reason="errors",
-        guards=digest("8"))),
+        guards=digest("8"), at=NOW)),
     ("model", "wear", registered("5")),
     ("version", "wear:5", judged("5", "5", "pass", "3")),
     ("endpoint", "wear", Rejected(

@@ -239,6 +239,8 @@ class RolledBack(Event, frozen=True, tag=True):
     candidate: str
     reason: str
     guards: Digest
+    at: datetime
+    """In the endpoint's time."""
 
 
 class Promoted(Event, frozen=True, tag=True):

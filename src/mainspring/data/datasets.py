@@ -244,16 +244,16 @@ class Datasets:
 
     def _answer(self, name: str, token: Token) -> Committed | None:
         """Give the event of a token already committed; refuse one that is too old."""
-        found = self._history.by_token(name, token)
-        if found is not None:
-            return found.event()
         last = self._history.newest_by(name, token.writer)
-        if last is not None and Token.parse(last.token).number > token.number:
+        if last is None or Token.parse(last.token).number < token.number:
+            return None
+        found = self._history.by_token(name, token)
+        if found is None:
             raise Refused(
                 f"dataset {name!r}, token {str(token)!r}: was never committed, and writer "
                 f"{token.writer!r} has since committed {last.token!r}; use a larger number"
             )
-        return None
+        return found.event()
 
     def _adopt(self, spec: Dataset, lease: Lease, *, actor: str) -> VersionRow | None:
         """Complete a commit whose rows landed without a fact, if any; give the newest version."""

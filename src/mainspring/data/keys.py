@@ -26,9 +26,10 @@ class KnownValues:
     def taken(self, asked: pl.Series) -> pl.Series:
         """Tell for each value whether it is known; a missing one is not."""
         hit = np.zeros(len(asked), dtype=np.bool_)
-        hashes = asked.hash().to_numpy() if self._parts and len(asked) else self._hashes
-        for known in (self._hashes, self._lately):
-            if len(known) and len(hashes):
+        filled = [known for known in (self._hashes, self._lately) if len(known)]
+        if filled and len(asked):
+            hashes = asked.hash().to_numpy()
+            for known in filled:
                 places = np.searchsorted(known, hashes)
                 hit |= known[np.minimum(places, len(known) - 1)] == hashes
         if not hit.any():

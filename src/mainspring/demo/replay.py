@@ -81,6 +81,8 @@ class Replay:
     decided: list[tuple[datetime, str]] = field(default_factory=list)
     day: int = 0
     until: datetime = START
+    idle: bool = False
+    """The loop has nothing open and nothing to do."""
 
     def begin(self) -> None:
         """Commit the first three months and let the first version train."""
@@ -149,16 +151,13 @@ class Replay:
             self.decided.append((until, step))
         if advanced.error is not None:
             raise Refused(f"the loop stopped at {until.isoformat()}: {advanced.error}")
+        self.idle = advanced.waiting.startswith("nothing to do")
         self.engine.refresh()
         self.until = until
 
     def _plant(self, now: datetime) -> None:
         """Start the broken candidates, each when the loop is at rest."""
-        report = self.client.endpoint(ENDPOINT)
-        idle = not any(row.state == "open" for row in report.rollouts) and not any(
-            row.state in ("open", "rollout") for row in report.versions
-        )
-        if not idle or report.live is None:
+        if not self.idle:
             return
         if self.planted.swapped is None and now >= SWAPPED_FROM:
             self.planted.swapped = self._candidate("swapped", f"swapped-{now:%Y%m%d}")

@@ -120,10 +120,10 @@ def _decisions(facts: list[FactLine]) -> list[tuple[datetime, str]]:
             case "Promoted":
                 told.append((body["at"], f"live {body['version']} ({body['kind']})"))
             case "RolledBack":
-                told.append((fact.body.get("ended"), f"back from {body['candidate']}"))
+                told.append((body["at"], f"back from {body['candidate']}"))
             case _:
                 continue
-    return [(_instant(at), text) for at, text in told if at is not None]
+    return [(_instant(at), text) for at, text in told]
 
 
 def _instant(text: str) -> datetime:

@@ -59,8 +59,7 @@ def _replay(replay: Replay, limit: int | None, *, quiet: bool) -> None:
         advance(10, "")
         for span in spans:
             replay.replay_day(span)
-            live = replay.client.status().endpoints[0].live
-            advance(1, f"{span.end:%d %b}: version {live} live")
+            advance(1, f"{span.end:%d %b}: version {replay.served.versions[-1]} answers")
     replay.engine.close()
 
 

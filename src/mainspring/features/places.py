@@ -18,6 +18,8 @@ UTC_TIME = pl.Datetime("us", "UTC")
 
 def micros(times: pl.Series) -> Ints:
     """Give aware times as microseconds since 1970 UTC; there may be no missing one."""
+    if times.dtype == UTC_TIME:
+        return times.cast(pl.Int64).to_numpy()
     return times.dt.epoch("us").to_numpy().astype(np.int64, copy=False)
 
 

@@ -1,6 +1,7 @@
 """Do one step: append its facts under what the world was seen to be, and what follows from them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import assert_never
 
 from sqlalchemy import Connection
@@ -148,7 +149,14 @@ def _roll(
             stages.ledger.append(subject, advanced, actor=ACTOR, expect=seen, cause=seen)
         case RollBack(rollout, candidate, reason, guards):
             end_rollout(
-                stages, world.endpoint.name, rollout, candidate, reason, guards, actor=ACTOR
+                stages,
+                world.endpoint.name,
+                rollout,
+                candidate,
+                reason,
+                guards,
+                at=world.now,
+                actor=ACTOR,
             )
         case Promote():
             _promote(stages, world, step)
@@ -162,6 +170,7 @@ def end_rollout(
     reason: str,
     guards: Digest,
     *,
+    at: datetime,
     actor: str,
 ) -> Fact:
     """End a rollout with the live version kept."""
@@ -173,6 +182,7 @@ def end_rollout(
         candidate=candidate,
         reason=reason,
         guards=guards,
+        at=at,
     )
     return stages.ledger.append(subject, event, actor=actor, expect=seen, cause=seen)
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from mainspring.core.errors import InvalidInput, Refused
+from mainspring.core.errors import InvalidInput, Refused, StaleSubject
 from mainspring.core.events import AnyEvent, Approved, Fact, Promoted, Rejected
 from mainspring.core.ids import Digest, Id, Seq, digest_of
 from mainspring.loop import state
@@ -32,18 +32,20 @@ def approve(
     stages: Stages, endpoint: str, version: str, *, comment: str, actor: str, expect: int | None
 ) -> Fact:
     """Agree to a rollout that waits for a person."""
+    seen = _seen(stages, endpoint, expect)
     verdict = _asked(stages, endpoint, version)
     event = Approved(endpoint=endpoint, candidate=version, verdict=verdict, comment=_said(comment))
-    return _decide(stages, endpoint, event, actor=actor, expect=expect)
+    return _decide(stages, endpoint, event, actor=actor, seen=seen)
 
 
 def reject(
     stages: Stages, endpoint: str, version: str, *, comment: str, actor: str, expect: int | None
 ) -> Fact:
     """Decline a rollout that waits for a person."""
+    seen = _seen(stages, endpoint, expect)
     verdict = _asked(stages, endpoint, version)
     event = Rejected(endpoint=endpoint, candidate=version, verdict=verdict, comment=_said(comment))
-    return _decide(stages, endpoint, event, actor=actor, expect=expect)
+    return _decide(stages, endpoint, event, actor=actor, seen=seen)
 
 
 def promote(
@@ -55,6 +57,7 @@ def promote(
         Refused: Its last verdict is no pass against the present champion, or a rollout is open.
     """
     _said(comment)
+    seen = _seen(stages, endpoint, expect)
     with stages.database.read() as connection:
         spec = state.endpoint(connection, stages.project, endpoint)
         live = state.live_version(connection, stages.project, endpoint)
@@ -90,7 +93,7 @@ def promote(
         kind="first" if champion is None else "canary",
         at=now,
     )
-    fact = _decide(stages, endpoint, event, actor=actor, expect=expect, cause=spoken[-1].seq)
+    fact = _decide(stages, endpoint, event, actor=actor, seen=seen, cause=spoken[-1].seq)
     publish_routes(stages)
     return fact
 
@@ -98,17 +101,40 @@ def promote(
 def roll_back(stages: Stages, endpoint: str, *, comment: str, actor: str) -> Fact:
     """End the open rollout; the live version stays."""
     with stages.database.read() as connection:
-        state.endpoint(connection, stages.project, endpoint)
+        spec = state.endpoint(connection, stages.project, endpoint)
         rollout = state.open_rollout(connection, stages.project, endpoint)
     if rollout is None:
         raise Refused(f"endpoint {endpoint!r}: no rollout is open; there is nothing to end")
     said = stages.monitoring.state(endpoint).rollout
     guards = digest_of([]) if said is None else said.digest
+    now = endpoint_now(stages, spec)
+    assert now is not None
     fact = end_rollout(
-        stages, endpoint, rollout.id, rollout.candidate, _said(comment), guards, actor=actor
+        stages,
+        endpoint,
+        rollout.id,
+        rollout.candidate,
+        _said(comment),
+        guards,
+        at=now,
+        actor=actor,
     )
     publish_routes(stages)
     return fact
+
+
+def _seen(stages: Stages, endpoint: str, expect: int | None) -> Seq:
+    """Give the fact a decision rests on, taken before anything else is looked at.
+
+    Whoever decides on an older report is told so, rather than that the state forbids it.
+    """
+    newest = stages.ledger.newest(stages.subject("endpoint", endpoint))
+    if expect is not None and expect != newest:
+        raise StaleSubject(
+            f"endpoint {endpoint!r}: its newest fact is {newest}, expected {expect}; it moved "
+            "since you read it: read it again and decide anew"
+        )
+    return newest
 
 
 def _asked(stages: Stages, endpoint: str, version: str) -> Id:
@@ -129,11 +155,10 @@ def _decide(
     event: AnyEvent,
     *,
     actor: str,
-    expect: int | None,
+    seen: Seq,
     cause: int | None = None,
 ) -> Fact:
     subject = stages.subject("endpoint", endpoint)
-    seen = stages.ledger.newest(subject) if expect is None else Seq(expect)
     draft = Draft(
         subject=subject, event=event, expect=seen, cause=None if cause is None else Seq(cause)
     )

@@ -17,6 +17,8 @@ from mainspring.core.errors import Corrupt
 from mainspring.core.home import Home
 from mainspring.formats.frame import frames
 from mainspring.formats.segment import Block, SegmentFile, read_blocks, segments
+from mainspring.monitoring.bulk import write_rows
+from mainspring.monitoring.recent import RecentRows
 from mainspring.monitoring.rows import Rows, flatten
 from mainspring.monitoring.tables import PREDICTION, PREDICTION_TABLE, SEGMENT_RANGE
 from mainspring.store.database import Database
@@ -43,7 +45,9 @@ class _Range:
     torn: bool
 
 
-def compact(project: str, home: Home, database: Database, tables: DeltaTables) -> CompactionReport:
+def compact(
+    project: str, home: Home, database: Database, tables: DeltaTables, recent: RecentRows
+) -> CompactionReport:
     """Move every whole record that no range holds yet; one caller at a time."""
     ranges = rows = repeats = 0
     for file in segments(home.segments):
@@ -61,7 +65,10 @@ def compact(project: str, home: Home, database: Database, tables: DeltaTables) -
             left_out = sum(block.missing_before + block.sampled_before for block in mine)
             marked = _finish(database, project, planned, parts, left_out)
             ranges, rows = ranges + 1, rows + sum(part.frame.height for part in parts)
-            repeats += marked
+            if marked is not None:
+                repeats += marked
+                for part in parts:
+                    recent.add(part)
     return CompactionReport(ranges, rows, repeats)
 
 
@@ -127,10 +134,14 @@ def _plan(connection: Connection, project: str, planned: _Range) -> None:
 
 def _finish(
     database: Database, project: str, planned: _Range, parts: Sequence[Rows], left_out: int
-) -> int:
-    """Write the rows and "done" in one transaction; gives how many rows repeat others."""
+) -> int | None:
+    """Write the rows and "done" in one transaction.
 
-    def work(connection: Connection) -> int:
+    Returns:
+        How many rows repeat others; None if somebody finished the range before.
+    """
+
+    def work(connection: Connection) -> int | None:
         done = connection.execute(
             update(SEGMENT_RANGE)
             .where(
@@ -141,16 +152,15 @@ def _finish(
             )
             .values(state="done", rows=sum(part.frame.height for part in parts), left_out=left_out)
         )
-        # Somebody finished this range before us: its rows are there.
         if done.rowcount == 0:
-            return 0
+            return None
         return sum(_insert(connection, project, part) for part in parts)
 
     return database.write(work)
 
 
 def _insert(connection: Connection, project: str, part: Rows) -> int:
-    if not part.predictions:
+    if not part.answered:
         return 0
     names = select(PREDICTION_TABLE.c.name).where(
         PREDICTION_TABLE.c.project == project, PREDICTION_TABLE.c.name == part.table
@@ -162,43 +172,43 @@ def _insert(connection: Connection, project: str, part: Rows) -> int:
             )
         )
     first = (connection.execute(select(func.max(PREDICTION.c.number))).scalar() or 0) + 1
-    rows = [row | {"number": first + place} for place, row in enumerate(part.predictions)]
-    marked = _mark_repeats(connection, project, part.endpoint, rows)
-    connection.execute(insert(PREDICTION), rows)
-    return marked
+    numbers = range(first, first + part.frame.height)
+    repeat_of = _repeats(connection, project, part, numbers)
+    columns = {**part.predictions, "number": numbers, "repeat_of": repeat_of}
+    write_rows(connection, insert(PREDICTION), columns)
+    return len(numbers) - repeat_of.count(None)
 
 
-def _mark_repeats(
-    connection: Connection, project: str, endpoint: str, rows: list[dict[str, Any]]
-) -> int:
+def _repeats(
+    connection: Connection, project: str, part: Rows, numbers: Sequence[int]
+) -> list[int | None]:
     """Point rows of a request that was answered before to the row that counts.
 
     The first one compacted counts. A row is a repeat only if key and event time agree too: a
     client that reuses an id for another request loses nothing.
     """
-    requests = sorted({row["request"] for row in rows if row["request"] is not None})
+    repeat_of: list[int | None] = [None] * len(numbers)
+    asked = part.predictions
+    requests = sorted({request for request in asked["request"] if request is not None})
+    if not requests:
+        return repeat_of
     counted: dict[tuple[str, int, str, int], int] = {}
     p = PREDICTION.c
     for start in range(0, len(requests), _CHUNK):
         found = connection.execute(
             select(p.request, p.row, p.key, p.event_time_us, p.number).where(
                 p.project == project,
-                p.endpoint == endpoint,
+                p.endpoint == part.endpoint,
                 p.request.in_(requests[start : start + _CHUNK]),
                 p.repeat_of.is_(None),
             )
         )
         counted.update({(one[0], one[1], one[2], one[3]): one[4] for one in found})
-    marked = 0
-    for row in rows:
-        if row["request"] is None:
-            continue
-        name = (row["request"], row["row"], row["key"], row["event_time_us"])
-        first = counted.setdefault(name, row["number"])
-        if first != row["number"]:
-            row["repeat_of"] = first
-            marked += 1
-    return marked
+    names = zip(asked["request"], asked["row"], asked["key"], asked["event_time_us"], strict=True)
+    for place, name in enumerate(names):
+        first = numbers[place] if name[0] is None else counted.setdefault(name, numbers[place])
+        repeat_of[place] = None if first == numbers[place] else first
+    return repeat_of
 
 
 _decode = msgspec.msgpack.Decoder(Block).decode

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from mainspring.core.errors import InvalidInput, Refused
 from mainspring.core.ids import Digest, digest_bytes
+from mainspring.monitoring.bulk import write_rows
 from mainspring.monitoring.tables import LABEL, LABEL_BATCH
 from mainspring.monitoring.times import micros
 
@@ -41,6 +42,10 @@ class LabelReport:
     repeated: bool
 
 
+Row = tuple[str | None, int | None, str | None, int | None, float | None, int, int]
+_ROW = ("prediction", "row", "key", "event_time_us", "value", "void", "arrival_us")
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A checked batch, ready to be written in one transaction."""
@@ -49,7 +54,8 @@ class Batch:
     endpoint: str
     token: str
     digest: Digest
-    rows: list[dict[str, Any]]
+    received_us: int
+    rows: list[Row]
 
 
 def checked_batch(
@@ -58,9 +64,8 @@ def checked_batch(
     """Refuse a batch with the first wrong label, before anything is written."""
     if not token:
         raise InvalidInput(f"labels of {endpoint!r}: empty token; give one that names this batch")
-    shared = {"project": project, "endpoint": endpoint, "token": token, "received_us": received_us}
-    rows = [shared | _checked(endpoint, place, label) for place, label in enumerate(labels)]
-    return Batch(project, endpoint, token, digest_bytes(_encode(labels)), rows)
+    rows = [_checked(endpoint, place, label) for place, label in enumerate(labels)]
+    return Batch(project, endpoint, token, digest_bytes(_encode(labels)), received_us, rows)
 
 
 def store(connection: Connection, batch: Batch) -> LabelReport:
@@ -84,10 +89,13 @@ def store(connection: Connection, batch: Batch) -> LabelReport:
             )
         return LabelReport(batch.token, known.rows, True)
     first = (connection.execute(select(func.max(LABEL.c.number))).scalar() or 0) + 1
-    if batch.rows:
-        connection.execute(
-            insert(LABEL), [row | {"number": first + i} for i, row in enumerate(batch.rows)]
-        )
+    count = len(batch.rows)
+    if count:
+        columns: dict[str, Sequence[Any]] = dict(zip(_ROW, zip(*batch.rows, strict=True), strict=True))
+        columns["number"] = range(first, first + count)
+        for name in ("project", "endpoint", "token", "received_us"):
+            columns[name] = [getattr(batch, name)] * count
+        write_rows(connection, insert(LABEL), columns)
     connection.execute(
         insert(LABEL_BATCH).values(
             project=batch.project,
@@ -115,7 +123,7 @@ def parse_prediction(reference: str) -> tuple[str, int]:
     return name, int(row or 0)
 
 
-def _checked(endpoint: str, place: int, label: Label) -> dict[str, Any]:
+def _checked(endpoint: str, place: int, label: Label) -> Row:
     by_key = label.key is not None and label.event_time is not None
     if (label.prediction is not None) == by_key or (label.key is None) != (
         label.event_time is None
@@ -131,15 +139,7 @@ def _checked(endpoint: str, place: int, label: Label) -> dict[str, Any]:
         arrival_us = micros(label.arrival)
     except ValueError as error:
         raise _wrong(endpoint, place, str(error)) from error
-    return {
-        "prediction": name,
-        "row": row,
-        "key": label.key,
-        "event_time_us": event_time_us,
-        "value": label.value,
-        "void": int(label.void),
-        "arrival_us": arrival_us,
-    }
+    return name, row, label.key, event_time_us, label.value, int(label.void), arrival_us
 
 
 def _wrong(endpoint: str, place: int, what: str) -> InvalidInput:

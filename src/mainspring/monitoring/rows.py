@@ -6,6 +6,7 @@ So each set of columns has a table of its own: `predictions.<endpoint>.<digest o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
 from typing import Any
 
@@ -15,7 +16,7 @@ import polars as pl
 from mainspring.core.ids import digest_of
 from mainspring.formats.segment import ArmOutput, Block
 from mainspring.monitoring.drift import FEATURE
-from mainspring.monitoring.times import day_of
+from mainspring.monitoring.times import day_of, span
 
 _OUTPUT: dict[str, Any] = {
     "version": pl.String,
@@ -43,6 +44,7 @@ _PER_ROW: dict[str, Any] = {
     "compute_us": pl.Int64,
 }
 _LONGEST_NAME = 80
+_DAY_US = span(timedelta(days=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,13 @@ class Rows:
     endpoint: str
     table: str
     frame: pl.DataFrame
-    predictions: list[dict[str, Any]]
+    predictions: dict[str, list[Any]]
+    """Columns of the table of predictions, but for `number` and `repeat_of`."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether these are rows that were answered; the others are what shadows gave."""
+        return bool(self.predictions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +93,24 @@ def flatten(blocks: Sequence[Block]) -> list[Rows]:
 
 
 def _answered(shape: _Shape, blocks: Sequence[Block]) -> Rows:
-    rows = [row for block in blocks for row in _block_rows(block)]
-    frame = pl.DataFrame(
-        {name: pl.Series([row[name] for row in rows], dtype=t) for name, t in _PER_ROW.items()}
-    )
-    columns = [
-        pl.Series("date", [day_of(row["event_time_us"]) for row in rows], dtype=pl.String),
-        pl.Series("score", [row["score"] for row in rows], dtype=pl.Float64),
-        pl.Series("fallback", [bool(row["fallback"]) for row in rows], dtype=pl.Boolean),
-        _outputs(blocks),
-        *_features(shape, blocks),
-        *_view_times(shape, blocks),
+    scores = [
+        {version: _scores(output) for version, output in block.outputs.items()} for block in blocks
     ]
-    narrow = [{name: row[name] for name in _NARROW} for row in rows]
-    return Rows(shape.endpoint, shape.table, frame.with_columns(columns), narrow)
+    columns = _columns(blocks, scores)
+    days = {time // _DAY_US: day_of(time) for time in columns["event_time_us"]}
+    dates = [days[time // _DAY_US] for time in columns["event_time_us"]]
+    frame = pl.DataFrame(
+        [
+            *(pl.Series(name, columns[name], dtype=dtype) for name, dtype in _PER_ROW.items()),
+            pl.Series("date", dates, dtype=pl.String),
+            pl.Series("score", columns["score"], dtype=pl.Float64),
+            pl.Series("fallback", columns["fallback"], dtype=pl.Int64).cast(pl.Boolean),
+            _outputs(blocks, scores),
+            *_features(shape, blocks),
+            *_view_times(shape, blocks),
+        ]
+    )
+    return Rows(shape.endpoint, shape.table, frame, {name: columns[name] for name in _NARROW})
 
 
 def _features(shape: _Shape, blocks: Sequence[Block]) -> list[pl.Series]:
@@ -135,7 +147,6 @@ _NARROW = (
     "prediction",
     "row",
     "request",
-    "repeat_of",
     "key",
     "event_time_us",
     "at_us",
@@ -151,55 +162,50 @@ _NARROW = (
 )
 
 
-def _block_rows(block: Block) -> list[dict[str, Any]]:
-    live, candidate = _arms(block)
-    by_version = {version: _scores(output) for version, output in block.outputs.items()}
-    nothing: list[float | None] = [None] * len(block.keys)
-    shared = {
-        "project": block.project,
-        "endpoint": block.endpoint,
-        "prediction": block.prediction,
-        "request": block.request,
-        "repeat_of": None,
-        "at_us": block.at_us,
-        "routes": block.routes,
-        "rollout": block.rollout,
-        "live_version": live,
-        "candidate_version": candidate,
-        "queue_us": block.queue_us,
-        "features_us": block.features_us,
-        "compute_us": block.compute_us,
-    }
-    columns = zip(
-        block.keys,
-        block.event_times_us,
-        block.chosen,
-        block.versions,
-        block.arms,
-        block.propensity,
-        by_version.get(live or "", nothing),
-        by_version.get(candidate or "", nothing),
-        strict=True,
-    )
-    return [
-        {
-            **shared,
-            "row": place,
-            "key": key,
-            "event_time_us": event_time_us,
-            "chosen": chosen,
-            "version": version,
-            "role": role,
-            "propensity": propensity,
-            "score": by_version[version][place] if version else None,
-            "live_score": live_score,
-            "candidate_score": candidate_score,
-            "fallback": int(version != chosen),
+_Scores = dict[str, list[float | None]]
+"""Per version: what it gave for each row of a block; None where it failed or was not asked."""
+
+
+def _columns(blocks: Sequence[Block], scores: Sequence[_Scores]) -> dict[str, list[Any]]:
+    """Give what is known of each row, column by column: dictionaries row by row cost four times."""
+    columns: dict[str, list[Any]] = {name: [] for name in {*_PER_ROW, *_NARROW}}
+    for block, by_version in zip(blocks, scores, strict=True):
+        n = len(block.keys)
+        live, candidate = _arms(block)
+        nothing: list[float | None] = [None] * n
+        same = {
+            "project": block.project,
+            "endpoint": block.endpoint,
+            "prediction": block.prediction,
+            "request": block.request,
+            "at_us": block.at_us,
+            "routes": block.routes,
+            "rollout": block.rollout,
+            "live_version": live,
+            "candidate_version": candidate,
+            "queue_us": block.queue_us,
+            "features_us": block.features_us,
+            "compute_us": block.compute_us,
         }
-        for place, (
-            key, event_time_us, chosen, version, role, propensity, live_score, candidate_score,
-        ) in enumerate(columns)
-    ]  # fmt: skip
+        for name, value in same.items():
+            columns[name] += [value] * n
+        answered = zip(block.versions, block.chosen, strict=True)
+        own: dict[str, Sequence[Any]] = {
+            "row": range(n),
+            "key": block.keys,
+            "event_time_us": block.event_times_us,
+            "chosen": block.chosen,
+            "version": block.versions,
+            "role": block.arms,
+            "propensity": block.propensity,
+            "score": [by_version[v][i] if v else None for i, v in enumerate(block.versions)],
+            "live_score": by_version.get(live or "", nothing),
+            "candidate_score": by_version.get(candidate or "", nothing),
+            "fallback": [int(version != chosen) for version, chosen in answered],
+        }
+        for name, values in own.items():
+            columns[name] += values
+    return columns
 
 
 def _arms(block: Block) -> tuple[str | None, str | None]:
@@ -228,26 +234,31 @@ def _scores(output: ArmOutput) -> list[float | None]:
     return [None if score is None or score != score else score for score in scores]
 
 
-def _outputs(blocks: Sequence[Block]) -> pl.Series:
+def _outputs(blocks: Sequence[Block], scores: Sequence[_Scores]) -> pl.Series:
     """Give each row the list of what its arms gave.
 
     Built flat and gathered by Polars: a list of dictionaries costs ten times as much.
     """
     flat: dict[str, list[Any]] = {name: [] for name in ("at", *_OUTPUT)}
     first = 0
-    for block in blocks:
+    for block, by_version in zip(blocks, scores, strict=True):
         n = len(block.keys)
         for version, output in block.outputs.items():
             failed = set(output.failed)
             flat["at"] += range(first, first + n)
             flat["version"] += [version] * n
-            flat["value"] += _scores(output)
+            flat["value"] += by_version[version]
             flat["failed"] += [place in failed for place in range(n)]
             flat["error"] += [output.error if place in failed else None for place in range(n)]
             flat["timed_out"] += [output.timed_out] * n
             flat["latency_us"] += [output.latency_us] * n
         first += n
     columns = {name: pl.Series(flat[name], dtype=dtype) for name, dtype in _OUTPUT.items()}
+    if flat["at"] == list(range(first)):
+        # One arm a row, as between rollouts: no grouping is needed.
+        return pl.DataFrame(columns).select(pl.concat_list(pl.struct(list(_OUTPUT))))[
+            :, 0
+        ].alias("outputs")
     arms = pl.DataFrame({"at": pl.Series(flat["at"], dtype=pl.Int64), **columns})
     lists = arms.group_by("at", maintain_order=True).agg(pl.struct(list(_OUTPUT)).alias("outputs"))
     rows = pl.DataFrame({"at": pl.Series(range(first), dtype=pl.Int64)})
@@ -272,4 +283,4 @@ def _shadowed(endpoint: str, blocks: Sequence[Block]) -> Rows:
     }
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     name = f"shadows.{endpoint[:_LONGEST_NAME]}.{digest_of(endpoint)[:8]}"
-    return Rows(endpoint, name, frame, [])
+    return Rows(endpoint, name, frame, {})

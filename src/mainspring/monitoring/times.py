@@ -10,7 +10,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def micros(instant: Instant) -> int:
     """Count microseconds, exactly; a naive time is refused."""
-    return (utc(instant) - _EPOCH) // _MICROSECOND
+    if instant.tzinfo is None:
+        utc(instant)  # says what is wrong
+    return (instant - _EPOCH) // _MICROSECOND
 
 
 def instant(us: int) -> Instant:

@@ -72,6 +72,9 @@ class _Open:
     schema: pl.Schema | None = None
     reader: DeltaTable | None = None
     """Stays at its version; lazy frames hold it."""
+    landed: dict[str, int | None] = field(default_factory=dict)
+    """By writer, the highest number as of version `landed_at`."""
+    landed_at: int = -1
     settled: bool = False
     unsynced: str | None = None
 
@@ -168,7 +171,7 @@ class DeltaTables:
         table = self._open(name)
         with table.lock:
             newest = _refresh(table)
-            return None if newest is None else newest.transaction_version(writer)
+            return None if newest is None else _landed(table, newest, writer)
 
     def _open(self, name: str) -> _Open:
         checked_name(name, what="table")
@@ -198,9 +201,18 @@ def _load(path: Path, version: int | None) -> DeltaTable:
         raise Corrupt(f"table {path.name}: not readable ({error}); restore it") from error
 
 
+def _landed(table: _Open, newest: DeltaTable, writer: str) -> int | None:
+    # delta-rs takes a millisecond for it, so it is asked once per writer and foreign version.
+    if table.landed_at != newest.version():
+        table.landed, table.landed_at = {}, newest.version()
+    if writer not in table.landed:
+        table.landed[writer] = newest.transaction_version(writer)
+    return table.landed[writer]
+
+
 def _landed_at(table: _Open, writer: str, number: int) -> int | None:
     newest = _refresh(table)
-    landed = None if newest is None else newest.transaction_version(writer)
+    landed = None if newest is None else _landed(table, newest, writer)
     if newest is None or landed is None or landed < number:
         return None
     version = find_token(table.path, newest.version(), writer=writer, number=number)
@@ -237,6 +249,8 @@ def _try_append(
     assert newest is not None
     version = newest.version()
     if read_commit(table.path, version).tokens.get(writer) == number:
+        if version == table.landed_at + 1:
+            table.landed[writer], table.landed_at = number, version
         return version
     return _landed_at(table, writer, number)
 
