@@ -105,7 +105,7 @@ def test_a_body_that_is_no_request_is_refused(fresh: "World", body: bytes) -> No
 
 
 def test_an_unknown_verb_is_not_found(fresh: "World") -> None:
-    with pytest.raises(NotFound, match="'run.stop' does not exist; see the table in docs/api"):
+    with pytest.raises(NotFound, match=r"'run\.stop' does not exist; see the table"):
         fresh.caller("admin").by_name("run.stop", b"{}")
 
 

@@ -119,7 +119,9 @@ class Room:
         self, view: FeatureView, asked: Sequence[tuple[str, float]]
     ) -> list[tuple[float | None, ...]]:
         """Give the features and the time of the value, as a worker finds them."""
-        at_us = [START_US + int(minute * MINUTE_US) for _, minute in asked]
+        at_us = [
+            START_US + (at(minute) - START) // timedelta(microseconds=1) for _, minute in asked
+        ]
         reader = OnlineReader(self.root / "online" / view.name)
         values, times, _ = reader.lookup([entity for entity, _ in asked], at_us)
         return [

@@ -261,3 +261,18 @@ def test_equal_models_give_equal_bytes() -> None:
     first, second = (to_onnx(pipeline().fit(rows, late), COLUMNS, rows) for _ in range(2))
 
     assert first == second
+
+
+@pytest.mark.parametrize("model", [object(), None, "model.onnx", LogisticRegression, {"a": 1}])
+def test_what_is_no_model_is_refused_by_its_type(model: object) -> None:
+    rows, _ = flights(20)
+
+    with pytest.raises(Unconvertible, match=r"model: found .*give a fitted"):
+        to_onnx(model, NUMBERS, rows)
+
+
+def test_a_model_that_was_never_fitted_is_refused() -> None:
+    rows, _ = flights(20)
+
+    with pytest.raises(Unconvertible, match=r"LogisticRegression.*fit it first"):
+        to_onnx(LogisticRegression(), NUMBERS, rows)

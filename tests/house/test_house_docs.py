@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from mainspring.api.table import VERBS
 from mainspring.core import errors, events
 from mainspring.core.config import Config
 
@@ -44,6 +45,30 @@ def test_every_error_has_a_code_of_its_own() -> None:
     codes = [error.code for error in _errors()]
 
     assert len(codes) == len(set(codes))
+
+
+def test_every_verb_has_a_line_with_its_permission() -> None:
+    text = (DOCS / "api.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", text, flags=re.MULTILINE)
+
+    documented = {
+        name: (resource, action)
+        for names, permission in rows
+        for name, (resource, action) in zip(
+            re.findall(r"`([^`]+)`", names),
+            _permissions(permission, names.count("`") // 2),
+            strict=True,
+        )
+    }
+
+    assert documented == {verb.name: (verb.resource, verb.action) for verb in VERBS}
+
+
+def _permissions(text: str, verbs: int) -> list[tuple[str, str]]:
+    """Read `resource, action` or `resource, one and another`, one for each verb of a row."""
+    resource, actions = text.split(", ", 1)
+    each = actions.split(" and ")
+    return [(resource, action) for action in (each if len(each) == verbs else each * verbs)]
 
 
 def test_every_setting_has_a_line() -> None:

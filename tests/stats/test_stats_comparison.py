@@ -170,7 +170,7 @@ def test_many_blocks_are_drawn_in_pieces_with_the_same_result_per_seed() -> None
 
 
 def test_blocks_are_covered_where_independent_rows_are_not() -> None:
-    """METHODS 5.3: nominal 95 %, 60 entities of 5 to 39 rows; the iid form is the control."""
+    """nominal 95 %, 60 entities of 5 to 39 rows; the iid form is the control."""
     rng = np.random.default_rng(20)
     by_block: list[bool] = []
     by_row: list[bool] = []

@@ -110,7 +110,7 @@ def test_holm_keeps_the_order_and_the_bound() -> None:
 
 
 def test_ten_equal_groups_fail_by_chance_in_at_most_a_twentieth() -> None:
-    """METHODS 7.4: the point rule is the control, it fires on nine of ten equal cubes."""
+    """the point rule is the control, it fires on nine of ten equal cubes."""
     rng = np.random.default_rng(9)
     worlds, failed, found_any, pointed = 400, 0, 0, 0
     for _ in range(worlds):

@@ -34,7 +34,7 @@ def pairs(rng: np.random.Generator, harm: float, rows: int = 6000) -> NDArray[np
 
 
 def by_hand(margin: float, differences: list[float]) -> tuple[float, float]:
-    """The recursion of METHODS 6.3 written out, each side on its own."""
+    """The recursion written out, each side on its own."""
     logs = []
     for sign, bound in ((1.0, margin), (-1.0, -margin)):
         m, total = (bound + 1) / 2, 0.0
@@ -95,7 +95,7 @@ def test_the_first_crossing_is_final() -> None:
 
 
 def test_the_guard_keeps_its_promise_under_a_look_after_every_row() -> None:
-    """METHODS 6.4, a tenth of its size; a z-test at every 20th row is the control."""
+    """a tenth of its size; a z-test at every 20th row is the control."""
     rng = np.random.default_rng(30)
     worlds, failed, passed, peeked = 300, 0, 0, 0
     looks = np.arange(300, 6001, 20)
@@ -221,7 +221,7 @@ def test_failures_of_the_challenger_alone_are_found_within_the_first_hundred() -
 
 
 def test_the_detector_keeps_its_promised_time_between_false_alarms() -> None:
-    """METHODS 4.2 on the boundary, and a control that lies above it."""
+    """and a control that lies above it."""
     rng = np.random.default_rng(34)
 
     def run(mean: float) -> list[int]:

@@ -10,7 +10,14 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from mainspring.core.errors import Corrupt, InvalidInput, NotFound, Refused, SchemaMismatch
+from mainspring.core.errors import (
+    Corrupt,
+    InvalidInput,
+    Misconfigured,
+    NotFound,
+    Refused,
+    SchemaMismatch,
+)
 from mainspring.store.tables import DeltaTables
 
 AT = datetime(2013, 1, 1, tzinfo=UTC)
@@ -266,3 +273,39 @@ def test_a_foreign_commit_without_token_does_not_disturb(
     assert tables.append("t", _rows(3), writer="w", number=2) == 2
     assert tables.append("t", _rows(3), writer="w", number=1) == 0
     assert _read(tables, "t") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "folder", ["with space", "ünï-日本", "100% sure", "a#b?c*d", "a+b&c;d:e@f"]
+)
+def test_a_table_may_lie_below_a_folder_of_an_odd_name(tmp_path: Path, folder: str) -> None:
+    rows = pl.DataFrame({"x": [1, 2], "part": ["a b", "é%20/#"]})
+    tables = DeltaTables(tmp_path / folder)
+
+    for name, by in (("plain", []), ("parted", ["part"])):
+        tables.append(name, rows, writer="w", number=1, partition_by=by)
+        tables.append(name, rows.head(1), writer="w", number=2, partition_by=by)
+
+    again = DeltaTables(tmp_path / folder)
+    for name in ("plain", "parted"):
+        assert again.read(name).sort("x").collect()["x"].to_list() == [1, 1, 2]
+        first = again.read(name, version=0).filter(pl.col("part") == "é%20/#")
+        assert first.collect().rows() == [(2, "é%20/#")]
+
+
+@pytest.mark.parametrize("folder", ["a%20b", "a[b]", "a\\b", "a=b"])
+def test_a_folder_that_the_libraries_misread_is_refused_at_once(
+    tmp_path: Path, folder: str
+) -> None:
+    with pytest.raises(Misconfigured, match="choose a home without it"):
+        DeltaTables(tmp_path / folder)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_does_not_hide_the_name_of_such_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a%20b").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a%20b")
+
+    with pytest.raises(Misconfigured, match="'%20'"):
+        DeltaTables(tmp_path / "link")

@@ -10,8 +10,9 @@ from mainspring.core.errors import InvalidInput, LeakFound, NotFound, SchemaMism
 from mainspring.features.asof import AsOf, as_of
 from mainspring.features.places import NEVER, Flags, Ints, instants, masked, micros, places
 from mainspring.features.spec import FeatureView, SourceColumns
-from mainspring.features.window import ENTITY, Events, prepare, tick_values
+from mainspring.features.window import Events, prepare, tick_values
 
+ENTITY = "entity"
 TICK = "tick"
 
 Frame = pl.DataFrame | pl.LazyFrame
@@ -143,8 +144,14 @@ def _refuse_own_row(
 
 
 def _refuse_own_event(view: FeatureView, events: Events, asked: pl.DataFrame) -> None:
-    known = events.rows.select(ENTITY, "key", "time", "arrival").with_columns(
-        pl.Series("replaced", events.replaced_us),
+    known = pl.DataFrame(
+        {
+            ENTITY: pl.Series(events.entities, dtype=pl.String).gather(events.codes),
+            "key": events.keys,
+            "time": events.time_us,
+            "arrival": events.arrival_us,
+            "replaced": events.replaced_us,
+        }
     )
     counted = (
         pl.col("time").is_between(pl.col(TICK) - view.longest_us, TICK, closed="right")

@@ -23,28 +23,44 @@ class Values:
 
 
 def plain_values(
-    view: FeatureView, columns: SourceColumns, *, fresh: pl.DataFrame, recent: pl.DataFrame
+    view: FeatureView, columns: SourceColumns, *, fresh: pl.DataFrame, before: pl.DataFrame
 ) -> Values:
-    """Give the values of new rows, in the order in which the last of a tie wins.
+    """Give the values of new rows, of each tie only the last.
 
     Args:
-        recent: Rows pushed before. One with the same entity and times and a larger key keeps its
-            place: the table, which knows no keys, is told it again.
+        before: Rows pushed before that may be tied with new ones. One with the same entity and
+            times and a larger key keeps its place: the table, which knows no keys, is told it
+            again.
     """
-    times = list(dict.fromkeys((columns.time, columns.arrival)))
-    place = [view.entity, *times]
-    rows = fresh.drop_nulls(place)
-    tied = recent.join(rows, on=place, how="semi") if rows.height and recent.height else None
-    if tied is not None and tied.height:
-        rows = pl.concat([tied.select(rows.columns), rows], how="vertical_relaxed")
-    rows = rows.sort([*times, columns.key], maintain_order=True)
-    rows = rows.unique(place, keep="last", maintain_order=True)
+    rows = fresh if fresh[view.entity].null_count() == 0 else fresh.drop_nulls(view.entity)
+    values = _values(view, columns, rows)
+    instants = zip(
+        values.entities, values.times_us.tolist(), values.arrivals_us.tolist(), strict=True
+    )
+    if before.is_empty() and len(set(instants)) == rows.height:
+        return values
+    return _values(view, columns, _last_of_ties(view, columns, rows, before))
+
+
+def _values(view: FeatureView, columns: SourceColumns, rows: pl.DataFrame) -> Values:
     return Values(
         entities=rows[view.entity].cast(pl.String).to_list(),
         times_us=micros(rows[columns.time]),
         arrivals_us=micros(rows[columns.arrival]),
-        numbers=_numbers(rows, view.names),
+        numbers=np.column_stack([rows[name].cast(pl.Float64).to_numpy() for name in view.names]),
     )
+
+
+def _last_of_ties(
+    view: FeatureView, columns: SourceColumns, rows: pl.DataFrame, before: pl.DataFrame
+) -> pl.DataFrame:
+    times = list(dict.fromkeys((columns.time, columns.arrival)))
+    place = [view.entity, *times]
+    tied = before.join(rows, on=place, how="semi") if before.height else before
+    if tied.height:
+        rows = pl.concat([tied.select(rows.columns), rows], how="vertical_relaxed")
+    rows = rows.sort([*times, columns.key], maintain_order=True)
+    return rows.unique(place, keep="last", maintain_order=True)
 
 
 def tick_range(view: FeatureView, *, after_us: int | None, until_us: int) -> Ints:
@@ -83,8 +99,3 @@ def no_rows(view: FeatureView, columns: SourceColumns) -> pl.DataFrame:
     types |= {view.entity: pl.String(), columns.key: pl.String()}
     types |= {columns.time: UTC_TIME, columns.arrival: UTC_TIME}
     return pl.DataFrame(schema=types)
-
-
-def _numbers(rows: pl.DataFrame, names: tuple[str, ...]) -> Floats:
-    numbers = rows.select(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in names)
-    return numbers.to_numpy()

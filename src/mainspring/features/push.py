@@ -8,7 +8,7 @@ from threading import RLock
 from typing import Protocol
 
 import polars as pl
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from mainspring.core.clock import Instant, utc
 from mainspring.core.errors import MainspringError, NotFound, Refused, StorageFull, Unavailable
@@ -22,6 +22,9 @@ from mainspring.store.database import Database
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORGET_EVERY = 64
+_DECLARED = select(func.max(FEATURE_VIEW.c.declared)).where(
+    FEATURE_VIEW.c.project == bindparam("project")
+)
 
 
 class Sources(Protocol):
@@ -163,11 +166,7 @@ class Features:
     def _stream(self, dataset: str) -> Stream:
         """Give a dataset's stream with all its views up to the last recorded push."""
         with self._database.read() as connection:
-            declared = connection.scalar(
-                select(func.max(FEATURE_VIEW.c.declared)).where(
-                    FEATURE_VIEW.c.project == self._project
-                )
-            )
+            declared = connection.scalar(_DECLARED, {"project": self._project})
         if declared != self._declared:
             self.close()
             self._declared = declared

@@ -12,6 +12,9 @@ from mainspring.core.errors import InvalidInput, Refused
 from mainspring.core.ids import checked_name
 from mainspring.features.tables import ENTITY_SEEN, PUSH
 
+# Built once: making a statement costs more than running it.
+_ADD = insert(PUSH)
+
 
 class PushDone(msgspec.Struct, frozen=True, kw_only=True):
     """What a push did.
@@ -97,19 +100,18 @@ class PushLog:
         answer: PushDone,
     ) -> None:
         """Record a push; the table refuses an ordinal or token that is there."""
-        connection.execute(
-            insert(PUSH).values(
-                project=self._project,
-                dataset=dataset,
-                ordinal=push.ordinal,
-                writer=token.writer,
-                number=token.number,
-                until_us=push.until_us,
-                answer=msgspec.json.encode(answer).decode(),
-                rows=None if push.rows is None else _encode(push.rows),
-                newest_us=newest_us,
-            )
-        )
+        row = {
+            "project": self._project,
+            "dataset": dataset,
+            "ordinal": push.ordinal,
+            "writer": token.writer,
+            "number": token.number,
+            "until_us": push.until_us,
+            "answer": msgspec.json.encode(answer).decode(),
+            "rows": None if push.rows is None else _encode(push.rows),
+            "newest_us": newest_us,
+        }
+        connection.execute(_ADD, row)
 
     def all(self, connection: Connection, dataset: str) -> list[Recorded]:
         """Read all pushes in their order; those that no window reaches have lost their rows."""

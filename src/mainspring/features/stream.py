@@ -101,6 +101,12 @@ class Recent:
             return self
         return Recent(self.rows.filter(pl.Series(kept)), self.time_us[kept], self.visible_us[kept])
 
+    def beside(self, fresh: "Recent") -> pl.DataFrame:
+        """Give the rows whose times are both those of some other rows: all that can be tied."""
+        same = np.isin(self.time_us, fresh.time_us)
+        same &= np.isin(self.visible_us, fresh.visible_us)
+        return self.rows.filter(pl.Series(same)) if same.any() else self.rows.head(0)
+
     def reaching(self, time_us: int, *, last: int) -> pl.DataFrame:
         """Give the rows with a later event time, and the `last` ones whatever their time."""
         wanted = self.time_us > time_us
@@ -150,8 +156,9 @@ class Stream:
             if one.view.windowed:
                 self._work_out_grid(step, one, fresh=fresh.rows.height)
             elif push.rows is not None:
+                before = self.recent.beside(fresh)
                 step.values[one.view.name] = plain_values(
-                    one.view, self.columns, fresh=push.rows, recent=self.recent.rows
+                    one.view, self.columns, fresh=push.rows, before=before
                 )
         return step
 

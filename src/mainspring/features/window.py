@@ -1,19 +1,17 @@
 """Windowed values: the one function that computes them, for history and for the online table."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from mainspring.features.places import NEVER, Flags, Floats, Ints, Timeline
+from mainspring.features.places import NEVER, Flags, Floats, Ints, Timeline, micros
 from mainspring.features.spec import FeatureView, SourceColumns, Window
 
-ENTITY = "entity"
-TICK = "tick"
+_FEW = 1024
+"""Rows up to which NumPy is quicker with texts than a call of Polars."""
 
-_CODE = "mainspring_code"
-_REPLACED = "mainspring_replaced"
 _PAIRS = 4_000_000
 """Pairs of tick and event held at once: what bounds the memory of a long history."""
 
@@ -23,21 +21,23 @@ class Events:
     """A source's rows for one view, sorted by entity, event time, arrival and key.
 
     Attributes:
-        rows: `entity` as text, the source's key, and the view's columns as Float64.
-        entities: The distinct ones, in the order of the rows.
+        entities: The distinct ones as texts, sorted.
         codes: Place in `entities` of each row's.
+        keys: The source's keys.
         time_us: Event times.
         arrival_us: From when a row counts.
         replaced_us: From when it counts no more: a later arrival of its key and event time is
             there.
+        values: The view's columns by name, NaN for missing.
     """
 
-    rows: pl.DataFrame
     entities: list[str]
     codes: Ints
+    keys: pl.Series
     time_us: Ints
     arrival_us: Ints
     replaced_us: Ints
+    values: Mapping[str, Floats]
 
     def first_ticks(self, view: FeatureView) -> Ints:
         """Give for each of `entities` the first tick by which one of its rows had arrived.
@@ -57,31 +57,24 @@ def prepare(source: pl.DataFrame, view: FeatureView, columns: SourceColumns) -> 
 
     A row without entity, key, time or arrival is left out.
     """
-    times = list(dict.fromkeys((columns.time, columns.arrival)))
-    needed = [columns.key, *times]
+    needed = list(dict.fromkeys((columns.key, columns.time, columns.arrival)))
     if any(source[name].null_count() for name in needed):
         source = source.drop_nulls(needed)
-    replaced = _with_replacement(source, columns).lazy().filter(pl.col(view.entity).is_not_null())
-    ranked = (
-        replaced.select(
-            pl.col(view.entity).cast(pl.String).alias(ENTITY),
-            pl.col(columns.key).alias("key"),
-            pl.col(columns.time).dt.epoch("us").alias("time"),
-            pl.col(columns.arrival).dt.epoch("us").alias("arrival"),
-            _REPLACED,
-            *(pl.col(name).cast(pl.Float64).alias(f"value.{name}") for name in view.columns),
-        )
-        .sort([ENTITY, "time", "arrival", "key"], maintain_order=True)
-        .with_columns(pl.col(ENTITY).rle_id().cast(pl.Int64).alias(_CODE))
-        .collect()
-    )
+    replaced = _replaced(source, columns)
+    if source[view.entity].null_count():
+        known = source[view.entity].is_not_null()
+        source, replaced = source.filter(known), replaced[known.to_numpy()]
+    names, codes = _coded(source[view.entity].cast(pl.String))
+    times, arrivals = micros(source[columns.time]), micros(source[columns.arrival])
+    order = _ordered(source[columns.key], codes, times, arrivals)
     return Events(
-        rows=ranked,
-        entities=ranked[ENTITY].unique(maintain_order=True).to_list(),
-        codes=ranked[_CODE].to_numpy(),
-        time_us=ranked["time"].to_numpy(),
-        arrival_us=ranked["arrival"].to_numpy(),
-        replaced_us=ranked[_REPLACED].to_numpy(),
+        entities=names,
+        codes=codes[order],
+        keys=source[columns.key].gather(order.astype(np.uint32)),
+        time_us=times[order],
+        arrival_us=arrivals[order],
+        replaced_us=replaced[order],
+        values={name: source[name].cast(pl.Float64).to_numpy()[order] for name in view.columns},
     )
 
 
@@ -119,19 +112,51 @@ def tick_values(
     return results
 
 
-def _with_replacement(rows: pl.DataFrame, columns: SourceColumns) -> pl.DataFrame:
-    never = pl.lit(NEVER, dtype=pl.Int64).alias(_REPLACED)
-    if rows.is_empty() or rows[columns.key].n_unique() == rows.height:
-        return rows.with_columns(never)
-    same = [columns.key, columns.time]
-    if rows.select(same).n_unique() == rows.height:
-        return rows.with_columns(never)
-    ordered = rows.sort([*same, columns.arrival], maintain_order=True)
-    followed = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in same)
-    next_arrival = pl.col(columns.arrival).dt.epoch("us").shift(-1)
-    return ordered.with_columns(
-        pl.when(followed).then(next_arrival).otherwise(NEVER).fill_null(NEVER).alias(_REPLACED)
-    )
+def _coded(texts: pl.Series) -> tuple[list[str], Ints]:
+    """Give the distinct texts, sorted, and for each row its place among them."""
+    if len(texts) <= _FEW:
+        found, codes = np.unique(texts.to_numpy(), return_inverse=True)
+        return found.tolist(), codes
+    names = texts.unique().sort()
+    return names.to_list(), texts.cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
+
+
+def _ordered(keys: pl.Series, *columns: Ints) -> Ints:
+    """Sort rows by columns, the first one first, then by key; rows equal in all stay in order."""
+    order = np.lexsort(columns[::-1])
+    repeats = np.ones(len(order), dtype=np.bool_)
+    for column in columns:
+        repeats[1:] &= np.diff(column[order]) == 0
+    repeats[:1] = False
+    if not repeats.any():
+        return order
+    # Only rows that are tied need the order of their keys, which is dear for texts.
+    group = np.cumsum(~repeats)
+    tied = np.flatnonzero(repeats | np.append(repeats[1:], False))
+    ranks = _coded_keys(keys.gather(order[tied].astype(np.uint32)))
+    order[tied] = order[tied][np.lexsort((ranks, group[tied]))]
+    return order
+
+
+def _coded_keys(keys: pl.Series) -> Ints:
+    """Give numbers that are ordered as the keys are."""
+    if keys.dtype == pl.String and len(keys) <= _FEW:
+        return _coded(keys)[1]
+    return keys.rank("dense").cast(pl.Int64).to_numpy()
+
+
+def _replaced(rows: pl.DataFrame, columns: SourceColumns) -> Ints:
+    """Give for each row the arrival of the next row with its key and event time."""
+    never = np.full(rows.height, NEVER, dtype=np.int64)
+    keys = rows[columns.key]
+    if keys.n_unique() == rows.height:
+        return never
+    codes, times = _coded_keys(keys), micros(rows[columns.time])
+    arrivals = micros(rows[columns.arrival])
+    order = np.lexsort((arrivals, times, codes))
+    followed = (np.diff(codes[order]) == 0) & (np.diff(times[order]) == 0)
+    never[order[:-1][followed]] = arrivals[order[1:][followed]]
+    return never
 
 
 def _parts(counts: Ints) -> Iterator[slice]:
@@ -167,7 +192,7 @@ _REDUCE: dict[str, Callable[[Floats, Ints], Floats]] = {
 def _aggregate(events: Events, window: Window, tick: Ints, row: Ints, ticks: int) -> Floats:
     if window.column is None:
         return np.bincount(tick, minlength=ticks).astype(np.float64)
-    values = events.rows[f"value.{window.column}"].to_numpy()[row]
+    values = events.values[window.column][row]
     there: Flags = ~np.isnan(values)
     number = np.bincount(tick[there], minlength=ticks)
     result = np.full(ticks, 0.0 if window.aggregate == "sum" else np.nan)

@@ -56,13 +56,9 @@ def to_onnx(
         raise Unconvertible("conversion: found fewer than 2 rows, give at least 1,000 real ones")
     if isinstance(model, bytes | onnx.ModelProto):
         return _from_onnx(model, columns, rows, output)
-    if not callable(getattr(model, "predict", None)):
-        raise Unconvertible(
-            f"model: found {type(model).__name__} without `predict`; give a fitted LightGBM or "
-            "scikit-learn model, or an ONNX graph"
-        )
+    _check_kind(model)
     refuse_traps(model)
-    expected = _native(model, columns, rows)
+    expected = _answers(model, columns, rows)
     failures: list[Exception] = []
     # Scaling in float32 loses rows at feature scales of 1e3 and more, so doubles come first.
     for double in (False,) if _only_trees(model) else (True, False):
@@ -76,6 +72,15 @@ def to_onnx(
     raise Unconvertible(
         f"{type(model).__name__}: no conversion agrees with it; {failures[0]}"
     ) from failures[0]
+
+
+def _check_kind(model: Any) -> None:
+    if isinstance(model, type) or not callable(getattr(model, "predict", None)):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise Unconvertible(
+            f"model: found {kind} without a fitted `predict`; give a fitted LightGBM or "
+            "scikit-learn model, or an ONNX graph"
+        )
 
 
 def _from_onnx(
@@ -97,6 +102,15 @@ def _from_onnx(
         raise Unconvertible(f"graph: {error}; export it with a free batch dimension") from error
     check_parity(content, columns, rows, expected)
     return content
+
+
+def _answers(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.float64]:
+    from sklearn.exceptions import NotFittedError  # type: ignore[import-untyped]
+
+    try:
+        return _native(model, columns, rows)
+    except NotFittedError as error:
+        raise Unconvertible(f"{type(model).__name__}: {error}; fit it first") from error
 
 
 def _native(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.float64]:

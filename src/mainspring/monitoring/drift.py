@@ -1,14 +1,14 @@
 """Drift readings: how far the served features of a window lie from those of training.
 
 Notes, never an alarm: on the flights of 2013 weather exceeds PSI 0.2 in most months while the
-model is fine. A fixed threshold on such a distance is a fixed sample size (METHODS 1.4), so each
+model is fine. A fixed threshold on such a distance is a fixed sample size, so each
 reading carries the value that pure chance gives at its rows.
 """
 
 from collections.abc import Iterator, Mapping
 
 import polars as pl
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from mainspring.monitoring.readings import Reading
 from mainspring.monitoring.tables import DETECTOR_STATE, PREDICTION
@@ -22,6 +22,10 @@ FEATURE = "f_"
 """Prefix of feature columns in the table of predictions."""
 
 
+ORDER = ("event_time_us", "prediction", "row")
+"""Rows are measured in this order, so that a reading is the same however they came to be stored."""
+
+
 def open_windows(
     connection: Connection,
     project: str,
@@ -29,17 +33,23 @@ def open_windows(
     monitor: str,
     every_us: int,
     until_us: int,
-) -> list[int]:
-    """Give the starts of windows with predictions that ended by `until` and were not read yet."""
+) -> list[tuple[int, int]]:
+    """Give the windows with predictions that ended by `until` and were not read yet.
+
+    Returns:
+        Start and number of rows of each, in order.
+    """
     done_us = _done(connection, project, endpoint, monitor)
-    query = select(PREDICTION.c.event_time_us // every_us * every_us).where(
+    start_us = PREDICTION.c.event_time_us // every_us * every_us
+    query = select(start_us, func.count()).where(
         PREDICTION.c.project == project,
         PREDICTION.c.endpoint == endpoint,
         PREDICTION.c.event_time_us < until_us - until_us % every_us,
     )
     if done_us is not None:
         query = query.where(PREDICTION.c.event_time_us >= done_us)
-    return sorted(connection.execute(query.distinct()).scalars())
+    found = connection.execute(query.group_by(start_us).order_by(start_us))
+    return [(start, rows) for start, rows in found]
 
 
 def close_windows(
@@ -57,27 +67,31 @@ def close_windows(
         connection.execute(insert(DETECTOR_STATE).values(**names, **values, state="{}"))
 
 
+def window_rows(served: pl.LazyFrame, window_us: tuple[int, int]) -> pl.DataFrame:
+    """Collect the features of the rows that were served in a window."""
+    start_us, end_us = window_us
+    features = [name for name in served.collect_schema().names() if name.startswith(FEATURE)]
+    return (
+        served.filter(
+            pl.col("date").is_between(pl.lit(day_of(start_us)), pl.lit(day_of(end_us)))
+            & (pl.col("event_time_us") >= start_us)
+            & (pl.col("event_time_us") < end_us)
+        )
+        .select(*ORDER, *features)
+        .collect()
+    )
+
+
 def readings_of(
-    served: pl.LazyFrame,
+    rows: pl.DataFrame,
     monitor: str,
     version: str,
     window_us: tuple[int, int],
     references: Mapping[str, Profile],
 ) -> list[Reading]:
     """Compare each profiled column of the rows that were served in a window."""
-    start_us, end_us = window_us
-    start, end = instant(start_us), instant(end_us)
-    present = set(served.collect_schema().names())
-    wanted = [FEATURE + column for column in references if FEATURE + column in present]
-    frame = (
-        served.filter(
-            pl.col("date").is_between(pl.lit(day_of(start_us)), pl.lit(day_of(end_us)))
-            & (pl.col("event_time_us") >= start_us)
-            & (pl.col("event_time_us") < end_us)
-        )
-        .select(wanted)
-        .collect()
-    )
+    start, end = instant(window_us[0]), instant(window_us[1])
+    frame = rows.sort(ORDER)
     found = []
     for column, reference in sorted(references.items()):
         if FEATURE + column not in frame.columns or not frame.height:
@@ -121,9 +135,10 @@ def _measured(column: pl.Series, reference: Profile) -> Measured:
 
 
 def _numeric(column: pl.Series, reference: NumericProfile) -> Measured:
-    numbers = column.cast(pl.Float64, strict=False)
-    values = numbers.fill_null(float("nan")).to_numpy()
-    window = profile(values, reference.edges, missing=numbers.is_null().to_numpy())
+    numbers = column if column.dtype == pl.Float64 else column.cast(pl.Float64, strict=False)
+    absent = numbers.is_null().to_numpy() if numbers.null_count() else None
+    # A null becomes NaN in NumPy's array.
+    window = profile(numbers.to_numpy(), reference.edges, missing=absent)
     yield "absent_share", window.absent_share, reference.absent_share
     if not window.present or not reference.present:
         return

@@ -2,7 +2,7 @@
 
 Failures are taken in as soon as the watermark passes their event time; losses when their outcome
 is eligible (see `outcomes`), in the order of eligibility, event time and key. So the state depends
-on what happened and not on how often one looked (METHODS 6.3, 6.8).
+on what happened and not on how often one looked.
 """
 
 from collections.abc import Sequence
@@ -215,17 +215,35 @@ def _verdict(guard: Guard, stored: _Stored) -> GuardVerdict:
 
 
 def _reason(outcome: Outcome, verdicts: list[GuardVerdict]) -> str:
-    """Say in one sentence which guard decided, or which is furthest from it."""
-    if not verdicts:
-        return "the rollout has no guards"
-    deciding = [one for one in verdicts if one.outcome == outcome] or verdicts
-    one = min(deciding, key=lambda verdict: verdict.progress)
-    says = {"fail": "fails", "pass": "passes", "inconclusive": "is inconclusive"}[outcome]
-    return (
-        f"guard {one.guard} {says}: candidate - live {one.mean:+.5f} against {one.bound:g} on "
-        f"{one.rows} requests (evidence to fail {one.e_fail:.3g} of {one.fails_at:.4g}, "
-        f"to pass {one.e_pass:.3g} of {one.passes_at:.4g})"
-    )
+    """Say in one sentence which guards failed, that all passed, or how each one stands."""
+    match outcome:
+        case _ if not verdicts:
+            return "the rollout has no guards"
+        case "fail":
+            failed = [_says(one) for one in verdicts if one.outcome == "fail"]
+            return f"guard {' and guard '.join(failed)}"
+        case "pass":
+            return f"all guards pass: {', '.join(_says(one) for one in verdicts)}"
+        case "inconclusive":
+            return f"guards are inconclusive: {', '.join(_says(one) for one in verdicts)}"
+        case _:
+            assert_never(outcome)
+
+
+def _says(one: GuardVerdict) -> str:
+    difference = f"candidate - live {one.mean:+.5f} against {one.bound:g} on {one.rows} requests"
+    match one.outcome:
+        case "fail":
+            return (
+                f"{one.guard} fails: {difference} (evidence to fail {one.e_fail:.3g} of "
+                f"{one.fails_at:.4g}, to pass {one.e_pass:.3g} of {one.passes_at:.4g})"
+            )
+        case "pass":
+            return f"{one.guard} {one.mean:+.5f} against {one.bound:g} on {one.rows} requests"
+        case "inconclusive":
+            return f"{one.guard} {one.mean:+.5f}"
+        case _:
+            assert_never(one.outcome)
 
 
 def _load(

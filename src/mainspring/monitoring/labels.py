@@ -91,7 +91,9 @@ def store(connection: Connection, batch: Batch) -> LabelReport:
     first = (connection.execute(select(func.max(LABEL.c.number))).scalar() or 0) + 1
     count = len(batch.rows)
     if count:
-        columns: dict[str, Sequence[Any]] = dict(zip(_ROW, zip(*batch.rows, strict=True), strict=True))
+        columns: dict[str, Sequence[Any]] = dict(
+            zip(_ROW, zip(*batch.rows, strict=True), strict=True)
+        )
         columns["number"] = range(first, first + count)
         for name in ("project", "endpoint", "token", "received_us"):
             columns[name] = [getattr(batch, name)] * count

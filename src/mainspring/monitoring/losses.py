@@ -1,38 +1,32 @@
 """The loss monitor: realised loss against what the live version expected of itself.
 
-Taking off each row's expected loss keeps seasons of the base rate from raising alarms
-(METHODS 4.2). Labels are taken in the order in which they become eligible, so the state does not
+Taking off each row's expected loss keeps seasons of the base rate from raising
+alarms. Labels are taken in the order in which they become eligible, so the state does not
 depend on how often one looks.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from mainspring.core.clock import duration
-from mainspring.core.errors import InvalidInput
 from mainspring.core.ids import Digest, digest_of
 from mainspring.monitoring import readings, scoring
 from mainspring.monitoring.outcomes import Span
-from mainspring.monitoring.readings import Reading
 from mainspring.monitoring.spec import Loss
 from mainspring.monitoring.stretch import NO_STRETCH, Stretch, extend
 from mainspring.monitoring.tables import ALARM, DETECTOR_STATE, OUTCOME, PREDICTION
 from mainspring.monitoring.times import instant, micros, span
-from mainspring.stats.auc import auc
+from mainspring.monitoring.windows import Calibrations
 from mainspring.stats.calibration import CalibrationMap
 from mainspring.stats.detector import LossDetector, take_differences, watch_differences
-from mainspring.stats.estimation import expected_auc
 
 MONTHS_BETWEEN_FALSE_ALARMS = 100
 QUIET_WINDOWS = 3
 _MONTH_US = span(timedelta(days=30))
-
-Calibrations = Callable[[str], CalibrationMap | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,38 +108,6 @@ def update_loss(
     _save(connection, where, monitor.name, replace(before, position_us=moved, episode=episode))
 
 
-def read_windows(
-    connection: Connection,
-    where: Span,
-    monitor: Loss,
-    touched_us: Sequence[int],
-    calibrations: Calibrations,
-) -> None:
-    """Write the windows that closed by `until`, and restate closed ones whose outcomes changed.
-
-    A window closes when the watermark has passed its end by the label wait.
-    """
-    every_us = span(duration(monitor.every))
-    closed_us = where.until_us - where.wait_us
-    newly = (
-        select(OUTCOME.c.event_time_us // every_us * every_us)
-        .where(
-            OUTCOME.c.project == where.project,
-            OUTCOME.c.endpoint == where.endpoint,
-            OUTCOME.c.event_time_us > where.before_us - where.wait_us - every_us,
-            OUTCOME.c.event_time_us < closed_us,
-        )
-        .distinct()
-    )
-    open_before_us = where.before_us - where.wait_us - every_us
-    closing = [one for one in connection.execute(newly).scalars() if one > open_before_us]
-    for start_us in sorted({*readings.windows_of(touched_us, every_us), *closing}):
-        if start_us + every_us <= closed_us:
-            found = _window(connection, where, monitor, start_us, calibrations)
-            window = (monitor.name, start_us)
-            readings.replace_window(connection, where.project, where.endpoint, window, found)
-
-
 def signal(
     connection: Connection, project: str, endpoint: str, monitor: Loss, live: str | None
 ) -> Signal | None:
@@ -183,10 +145,8 @@ def _begin(
     per_month = float(monitor.labels_per_month or 0)
     every_us = span(duration(monitor.every))
     if not per_month:
-        eligible = _eligible(connection, where, live, episode.began_us).eligible_us
-        if eligible and eligible[0] + every_us <= where.until_us:
-            labels = sum(one < eligible[0] + every_us for one in eligible)
-            per_month = labels * _MONTH_US / every_us
+        labels = _first_window(connection, where, live, episode.began_us, every_us)
+        per_month = labels * _MONTH_US / every_us
     if not per_month:
         return episode
     detector = watch_differences(
@@ -271,19 +231,29 @@ def _ended_by_hand_or_time(
     return None if ended is None else int(ended)
 
 
+def _first_window(
+    connection: Connection, where: Span, live: str, after_us: int, every_us: int
+) -> int:
+    """Count the labels of the first window that has any; 0 while it is not over."""
+    mine = _mine(where, live, after_us)
+    first_us = connection.scalar(
+        select(func.min(OUTCOME.c.eligible_us)).join_from(OUTCOME, PREDICTION, _JOINED).where(*mine)
+    )
+    if first_us is None or first_us + every_us > where.until_us:
+        return 0
+    labels = connection.scalar(
+        select(func.count())
+        .join_from(OUTCOME, PREDICTION, _JOINED)
+        .where(*mine, OUTCOME.c.eligible_us < first_us + every_us)
+    )
+    return int(labels or 0)
+
+
 def _eligible(connection: Connection, where: Span, live: str, after_us: int) -> _Rows:
     rows = connection.execute(
         select(OUTCOME.c.eligible_us, OUTCOME.c.due_value, PREDICTION.c.live_score)
-        .join(PREDICTION, PREDICTION.c.number == OUTCOME.c.number)
-        .where(
-            OUTCOME.c.project == where.project,
-            OUTCOME.c.endpoint == where.endpoint,
-            OUTCOME.c.eligible_us > after_us,
-            OUTCOME.c.eligible_us <= where.until_us,
-            OUTCOME.c.due_value.is_not(None),
-            PREDICTION.c.live_version == live,
-            PREDICTION.c.live_score.is_not(None),
-        )
+        .join_from(OUTCOME, PREDICTION, _JOINED)
+        .where(*_mine(where, live, after_us))
         .order_by(
             OUTCOME.c.eligible_us,
             PREDICTION.c.event_time_us,
@@ -291,70 +261,23 @@ def _eligible(connection: Connection, where: Span, live: str, after_us: int) -> 
             PREDICTION.c.number,
         )
     ).all()
-    return _Rows(
-        [row.eligible_us for row in rows],
-        np.array([row.due_value for row in rows], np.float64),
-        np.array([row.live_score for row in rows], np.float64),
+    eligible_us, y, score = zip(*rows, strict=True) if rows else ((), (), ())
+    return _Rows(list(eligible_us), np.array(y, np.float64), np.array(score, np.float64))
+
+
+def _mine(where: Span, live: str, after_us: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        OUTCOME.c.project == where.project,
+        OUTCOME.c.endpoint == where.endpoint,
+        OUTCOME.c.eligible_us > after_us,
+        OUTCOME.c.eligible_us <= where.until_us,
+        OUTCOME.c.due_value.is_not(None),
+        PREDICTION.c.live_version == live,
+        PREDICTION.c.live_score.is_not(None),
     )
 
 
-def _window(
-    connection: Connection, where: Span, monitor: Loss, start_us: int, calibrations: Calibrations
-) -> list[Reading]:
-    end_us = start_us + span(duration(monitor.every))
-    rows = connection.execute(
-        select(PREDICTION.c.live_version, PREDICTION.c.live_score, OUTCOME.c.value)
-        .join(PREDICTION, PREDICTION.c.number == OUTCOME.c.number)
-        .where(
-            OUTCOME.c.project == where.project,
-            OUTCOME.c.endpoint == where.endpoint,
-            OUTCOME.c.event_time_us >= start_us,
-            OUTCOME.c.event_time_us < end_us,
-            OUTCOME.c.value.is_not(None),
-            PREDICTION.c.live_score.is_not(None),
-        )
-        .order_by(PREDICTION.c.live_version, PREDICTION.c.number)
-    ).all()
-    found: list[Reading] = []
-    for version in sorted({row.live_version for row in rows}):
-        mine = [row for row in rows if row.live_version == version]
-        y = np.array([row.value for row in mine], np.float64)
-        score = np.array([row.live_score for row in mine], np.float64)
-        calibration = calibrations(version)
-        for metric, value, expected in _measured(monitor, y, score, calibration):
-            found.append(
-                Reading(
-                    monitor=monitor.name,
-                    version=version,
-                    subject="",
-                    metric=metric,
-                    start=instant(start_us),
-                    end=instant(end_us),
-                    rows=len(mine),
-                    value=value,
-                    expected=expected,
-                    baseline="score" if calibration is None else "calibration",
-                )
-            )
-    return found
-
-
-def _measured(
-    monitor: Loss, y: scoring.Floats, score: scoring.Floats, calibration: CalibrationMap | None
-) -> list[tuple[str, float | None, float | None]]:
-    meant = scoring.calibrated(calibration, score)
-    unit = scoring.unit(monitor.metric)
-    lost = float(scoring.realised(monitor.metric, y, score).mean()) * unit
-    feared = float(scoring.expected(monitor.metric, meant, score).mean()) * unit
-    try:
-        area: float | None = auc(y, score)
-    except InvalidInput:
-        area = None
-    return [
-        (monitor.metric, lost, feared),
-        ("auc", area, expected_auc(meant, score)),
-        ("positive_share", float((y == 1).mean()), float(meant.mean())),
-    ]
+_JOINED = PREDICTION.c.number == OUTCOME.c.number
 
 
 def _message(monitor: Loss, version: str, episode: Episode) -> str:

@@ -11,7 +11,16 @@ from mainspring.core.clock import Clock, Instant, duration
 from mainspring.core.events import Alarmed, Fact
 from mainspring.core.home import Home
 from mainspring.core.ids import Id, IdSource, Seq
-from mainspring.monitoring import alarms, compaction, drift, guards, losses, outcomes, purging
+from mainspring.monitoring import (
+    alarms,
+    compaction,
+    drift,
+    guards,
+    losses,
+    outcomes,
+    purging,
+    windows,
+)
 from mainspring.monitoring import labels as labelling
 from mainspring.monitoring import predictions as predicted
 from mainspring.monitoring import readings as measured
@@ -22,6 +31,7 @@ from mainspring.monitoring.losses import Signal
 from mainspring.monitoring.outcomes import Span
 from mainspring.monitoring.predictions import PredictionRecord
 from mainspring.monitoring.readings import Reading
+from mainspring.monitoring.recent import RecentRows
 from mainspring.monitoring.spec import Drift, Loss
 from mainspring.monitoring.state import (
     NEVER_US,
@@ -56,12 +66,15 @@ class Monitoring:
     watches: Watches
     references: References
     _compacting: Lock = field(default_factory=Lock)
+    _recent: RecentRows = field(default_factory=RecentRows)
     _calibrations: dict[tuple[str, str], CalibrationMap | None] = field(default_factory=dict)
 
     def compact(self) -> CompactionReport:
         """Move whole records of every segment, live ones too, into Delta and the database, once."""
         with self._compacting:
-            return compaction.compact(self.project, self.home, self.database, self.tables)
+            return compaction.compact(
+                self.project, self.home, self.database, self.tables, self._recent
+            )
 
     def label(self, endpoint: str, labels: Sequence[Label], *, token: str) -> LabelReport:
         """Take in a batch of labels; durable on return, joined when the watermark passes them.
@@ -234,7 +247,7 @@ class Monitoring:
 
         for monitor in watch.monitors:
             if isinstance(monitor, Loss):
-                losses.read_windows(connection, where, monitor, joined.event_times_us, calibration)
+                windows.read_windows(connection, where, monitor, joined.event_times_us, calibration)
                 if watch.live is not None:
                     losses.update_loss(connection, where, monitor, watch.live, calibration)
         if watch.rollout is not None:
@@ -245,28 +258,37 @@ class Monitoring:
     def _note_drift(self, endpoint: str, monitor: Drift, live: str, until_us: int) -> None:
         every_us = span(duration(monitor.every))
         with self.database.read() as connection:
-            starts = drift.open_windows(
+            opened = drift.open_windows(
                 connection, self.project, endpoint, monitor.name, every_us, until_us
             )
-            frame = predicted.served(connection, self.tables, self.project, endpoint)
-        if not starts:
+        if not opened:
             return
         profiles = self.references.profiles(endpoint, live)
-        found = {
-            start: drift.readings_of(frame, monitor.name, live, (start, start + every_us), profiles)
-            for start in starts
-            if frame is not None and profiles
-        }
+        found = []
+        for start, count in opened if profiles else ():
+            window = (start, start + every_us)
+            rows = self._window_rows(endpoint, window, count)
+            if rows is not None:
+                found += drift.readings_of(rows, monitor.name, live, window, profiles)
+        done_us = opened[-1][0] + every_us
 
         def keep(connection: Connection) -> None:
-            for start, readings in found.items():
-                window = (monitor.name, start)
-                measured.replace_window(connection, self.project, endpoint, window, readings)
-            drift.close_windows(
-                connection, self.project, endpoint, monitor.name, live, starts[-1] + every_us
-            )
+            measured.put(connection, self.project, endpoint, found)
+            drift.close_windows(connection, self.project, endpoint, monitor.name, live, done_us)
 
         self.database.write(keep)
+        self._recent.forget(endpoint, done_us)
+
+    def _window_rows(
+        self, endpoint: str, window_us: tuple[int, int], count: int
+    ) -> pl.DataFrame | None:
+        """Give the features of a window's rows, from memory if all of them are there."""
+        rows = self._recent.window(endpoint, *window_us)
+        if rows is not None and rows.height == count:
+            return rows
+        with self.database.read() as connection:
+            frame = predicted.served(connection, self.tables, self.project, endpoint)
+        return None if frame is None else drift.window_rows(frame, window_us)
 
     def _signals(self, connection: Connection, endpoint: str, watch: Watch) -> tuple[Signal, ...]:
         found = (

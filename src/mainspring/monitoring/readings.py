@@ -54,9 +54,7 @@ def replace_window(
     write_rows(connection, insert(READING), _columns(project, endpoint, readings))
 
 
-def put(
-    connection: Connection, project: str, endpoint: str, readings: Sequence[Reading]
-) -> None:
+def put(connection: Connection, project: str, endpoint: str, readings: Sequence[Reading]) -> None:
     """Write readings, each in place of an equally named one of the same window.
 
     Unlike `replace_window` it looks at nothing but their own keys, so its cost does not grow with

@@ -256,9 +256,11 @@ def _outputs(blocks: Sequence[Block], scores: Sequence[_Scores]) -> pl.Series:
     columns = {name: pl.Series(flat[name], dtype=dtype) for name, dtype in _OUTPUT.items()}
     if flat["at"] == list(range(first)):
         # One arm a row, as between rollouts: no grouping is needed.
-        return pl.DataFrame(columns).select(pl.concat_list(pl.struct(list(_OUTPUT))))[
-            :, 0
-        ].alias("outputs")
+        return (
+            pl.DataFrame(columns)
+            .select(pl.concat_list(pl.struct(list(_OUTPUT))))[:, 0]
+            .alias("outputs")
+        )
     arms = pl.DataFrame({"at": pl.Series(flat["at"], dtype=pl.Int64), **columns})
     lists = arms.group_by("at", maintain_order=True).agg(pl.struct(list(_OUTPUT)).alias("outputs"))
     rows = pl.DataFrame({"at": pl.Series(range(first), dtype=pl.Int64)})

@@ -63,7 +63,7 @@ class OnnxModel:
 
     def __init__(self, digest: Digest, signature: Signature, content: bytes) -> None:
         options = onnxruntime.SessionOptions()
-        # One thread per worker: a second one never helped up to 128 rows (PEERS.md).
+        # One thread per worker: a second one never helped up to 128 rows.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 4

@@ -1,6 +1,6 @@
 """Realised loss above the accepted level: an alarm with a promised time between false ones.
 
-The e-detector of METHODS 4.2 (Shin, Ramdas and Rinaldo 2024) in Shiryaev-Roberts form, averaged
+The e-detector (Shin, Ramdas and Rinaldo 2024) in Shiryaev-Roberts form, averaged
 over several bets. While the conditional mean stays at or below the accepted level, the mean
 number of labels between false alarms is at least 1/alpha, whatever the dependence.
 """

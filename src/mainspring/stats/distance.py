@@ -1,6 +1,6 @@
 """How far a column moved from its reference, from counts and sums per bin alone.
 
-Formulas of METHODS 1.1 to 1.6. `reference` and `window` are counts over the same bins, or two
+`reference` and `window` are counts over the same bins, or two
 profiles with the same edges.
 """
 
@@ -33,7 +33,7 @@ class Test:
 def psi(reference: ArrayLike, window: ArrayLike, *, smoothing: float = 0.5) -> float:
     """Measure the divergence of Jeffreys between smoothed shares (population stability index).
 
-    Both sides get half a row per bin (METHODS 1.6); bins empty on both sides are left out.
+    Both sides get half a row per bin; bins empty on both sides are left out.
 
     >>> round(psi([250, 250, 250, 250], [60, 90, 110, 140], smoothing=0), 7)
     0.0897466
@@ -149,7 +149,7 @@ def wasserstein(reference: NumericProfile, window: NumericProfile) -> Interval:
     """Bound the Wasserstein-1 distance of the rows, in the column's unit.
 
     The lower end is the estimate: with sums per bin the signed area of every bin is known, so it
-    is wrong only where the two distribution functions cross inside a bin (METHODS 1.5).
+    is wrong only where the two distribution functions cross inside a bin.
     """
     same_edges(reference, window)
     p, q = _shares(reference.count, window.count)

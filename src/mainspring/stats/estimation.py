@@ -1,7 +1,7 @@
 """Performance before labels arrive, from calibrated probabilities (CBPE).
 
 Honest while the relation between score and label is what it was, worthless when that relation
-itself changes: then only labels tell (METHODS 3).
+itself changes: then only labels tell.
 """
 
 from collections.abc import Callable, Sequence

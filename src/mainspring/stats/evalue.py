@@ -1,6 +1,6 @@
 """Sequential verdicts on paired differences that stay valid however often one looks.
 
-The one-sided betting e-process of METHODS 6.3 (Waudby-Smith and Ramdas 2024; Ville 1939). Its
+The one-sided betting e-process (Waudby-Smith and Ramdas 2024; Ville 1939). Its
 guarantee holds for differences in the order in which their units become complete: feed
 label-complete cohorts, never labels as they arrive (6.8).
 """

@@ -1,7 +1,7 @@
 """Means of rows that come in blocks, and how many rows a margin needs.
 
 Rows of one block (a day, a customer) resemble each other: treating them as independent covers
-56 % where 95 % is promised (METHODS 5.3). So the block is the unit that is drawn or counted.
+56 % where 95 % is promised. So the block is the unit that is drawn or counted.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Column profiles of numbers: counts and sums over fixed bins, mergeable in any order.
 
-Measured quantities are those of METHODS 0.1; cutting is 0.2. A profile is a plain frozen value of
+A profile is a plain frozen value of
 numbers and tuples, so it goes through JSON unchanged.
 """
 

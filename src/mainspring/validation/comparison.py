@@ -1,4 +1,4 @@
-"""The candidate against champion and kept versions on the same rows (DESIGN C3)."""
+"""The candidate against champion and kept versions on the same rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The gate: declarations, rows and scores in, a verdict out (DESIGN C3)."""
+"""The gate: declarations, rows and scores in, a verdict out."""
 
 from collections.abc import Mapping, Sequence
 
