@@ -1,5 +1,6 @@
 """A small platform in this process, and callers of every role."""
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from mainspring.core.clock import SystemClock
 from mainspring.core.config import Config
 from mainspring.data.writing import RowWriter
 from mainspring.platform import Platform
+
+sys.path.insert(0, str(Path(__file__).parent / "bodies"))
 
 STARTER = Path(rows.__file__).with_name("project.py")
 

@@ -38,26 +38,56 @@ def limited(shell: "Shell", size_bytes: int, *arguments: str) -> "subprocess.Com
     )
 
 
-# 20 kB stop the rows, 60 kB let them land and stop the database behind them.
-@pytest.mark.parametrize("size_bytes", [20_000, 60_000, 100_000])
+def new_rows(shell: "Shell", count: int) -> str:
+    rows = pl.read_csv(shell.directory / "readings.csv").head(count)
+    rows.with_columns(reading_id="x" + pl.col("reading_id")).write_csv(shell.directory / "new.csv")
+    return "new.csv"
+
+
+def told(full: "subprocess.CompletedProcess[str]") -> str:
+    """Give the last line: threads of the Delta library may have cried before."""
+    assert (full.returncode, full.stdout) == (1, "")
+    return full.stderr.splitlines()[-1]
+
+
+# 20 kB stop the database before anything is written, 60 kB the rows.
+@pytest.mark.parametrize("size_bytes", [20_000, 60_000])
 def test_a_commit_on_a_full_disk_changes_nothing_and_works_when_there_is_space(
     applied: "Shell", size_bytes: int
 ) -> None:
     versions, facts = applied.json("data", "log", "readings"), applied.facts()
-    rows = pl.read_csv(applied.directory / "readings.csv")
-    more = rows.with_columns(reading_id="x" + pl.col("reading_id"))
-    more.write_csv(applied.directory / "more.csv")
+    commit = ["data", "commit", "readings", new_rows(applied, 5400)]
 
-    full = limited(applied, size_bytes, "data", "commit", "readings", "more.csv")
+    said = told(limited(applied, size_bytes, *commit))
 
-    assert (full.returncode, full.stdout) == (1, "")
-    assert full.stderr.startswith("storage_full: "), full.stderr
-    assert "free space and repeat" in full.stderr
+    assert said.startswith("storage_full: ")
+    assert "free space and repeat" in said
     assert applied.json("data", "log", "readings") == versions
     assert applied.facts() == facts
     assert applied.json("audit", "verify")["ok"] is True
-    done = applied.json("data", "commit", "readings", "more.csv")
-    assert (done["version"], done["rows"]) == (2, 5395)
+    done = applied.json(*commit)
+    assert (done["version"], done["rows"], done["rows_total"]) == (2, 5395, 2 * 5395)
+
+
+def test_rows_that_landed_before_the_disk_was_full_are_counted_once(applied: "Shell") -> None:
+    log = applied.directory / ".mainspring/projects/default/tables/dataset.readings/_delta_log"
+    versions, facts = applied.json("data", "log", "readings"), applied.facts()
+    commit = ["data", "commit", "readings", new_rows(applied, 2)]
+
+    # At some size the few rows have landed and the database has no place left for the fact.
+    for size_bytes in range(36_000, 70_000, 4_000):
+        said = told(limited(applied, size_bytes, *commit))
+        if len(list(log.glob("*.json"))) == 2:
+            break
+
+    assert len(list(log.glob("*.json"))) == 2
+    assert said.startswith("storage_full: database")
+    assert applied.json("data", "log", "readings") == versions
+    assert applied.facts() == facts
+    done = applied.json(*commit)
+    assert (done["version"], done["rows"], done["rows_total"]) == (2, 2, 5397)
+    assert len(applied.json("data", "log", "readings")) == 2
+    assert applied.json("audit", "verify")["ok"] is True
 
 
 @pytest.mark.parametrize("replaced", [False, True])

@@ -6,6 +6,7 @@ import msgspec
 import polars as pl
 
 from mainspring.api.verb import LARGEST, Answer, Call, Request, Verb, bounded
+from mainspring.core.errors import NotFound
 from mainspring.core.events import Committed
 from mainspring.data.tables import VersionRow
 from mainspring.data.writing import CommitLease, Written
@@ -90,7 +91,10 @@ def abandon(call: Call, request: Abandon) -> Abandoned:
 
 def versions(call: Call, request: Named) -> Versions:
     """List a dataset's versions, oldest first."""
-    return Versions(versions=tuple(call.project.stages.datasets.versions(request.dataset)))
+    found = call.project.stages.datasets.versions(request.dataset)
+    if not found:
+        _check_declared(call, request.dataset)
+    return Versions(versions=tuple(found))
 
 
 def rows(call: Call, request: Rows) -> RowsAnswer:
@@ -103,7 +107,19 @@ def rows(call: Call, request: Rows) -> RowsAnswer:
 def quarantined(call: Call, request: Rows) -> RowsAnswer:
     """Give refused rows with their reasons."""
     frame = call.project.stages.datasets.quarantine(request.dataset, _version(request))
+    if frame.is_empty():
+        _check_declared(call, request.dataset)
     return _answer(frame.tail(_limit(request)))
+
+
+def _check_declared(call: Call, dataset: str) -> None:
+    """Tell a dataset without rows from a name that is wrong."""
+    declared = call.project.stages.datasets.specs()
+    if dataset not in declared and not call.project.stages.datasets.versions(dataset):
+        raise NotFound(
+            f"dataset {dataset!r} is not declared in project {call.project.name!r}; declare it in "
+            f"the project file and apply it; declared: {', '.join(declared) or 'none'}"
+        )
 
 
 def _limit(request: Rows) -> int:

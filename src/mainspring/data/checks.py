@@ -1,8 +1,9 @@
 """Checks on rows: which are accepted, and why the others are not."""
 
 from collections.abc import Mapping, Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
+import numpy as np
 import polars as pl
 
 from mainspring.core.errors import SchemaMismatch
@@ -10,6 +11,9 @@ from mainspring.data.keys import KnownValues
 from mainspring.data.spec import Between, Dataset, NotNull, OneOf, RowCheck, Unique
 
 REASON = "reason"
+
+_FEW = 1024
+"""Rows up to which Python is quicker than a call of Polars."""
 
 
 def split(
@@ -30,10 +34,10 @@ def split(
         Accepted rows, and rejected rows with the column `reason`.
     """
     if _all_pass(dataset, rows, known):
-        return rows, pl.DataFrame(schema={**rows.schema, REASON: pl.String()})
+        return rows, rows.clear().hstack([pl.Series(REASON, [], dtype=pl.String)])
     reasons = pl.coalesce(
         *(_missing(column) for column in (dataset.key, dataset.time, dataset.arrival)),
-        *(_reason(dataset, check, rows.schema) for check in dataset.row_checks),
+        *(_broken(dataset, check, rows.schema) for check in dataset.row_checks),
     )
     judged = rows.with_columns(reasons.alias(REASON))
     for check in dataset.row_checks:
@@ -46,16 +50,39 @@ def split(
 def _all_pass(
     dataset: Dataset, rows: pl.DataFrame, known: Mapping[str, Sequence[KnownValues]]
 ) -> bool:
-    """Tell in one look at each column whether no row is broken: the case of nearly every push."""
+    """Tell without an expression that no row is broken, as is nearly always so; False in doubt."""
     if any(rows[name].null_count() for name in (dataset.key, dataset.time, dataset.arrival)):
         return False
-    schema = rows.schema
-    broken = [_broken(dataset, check, schema) for check in dataset.row_checks]
-    asked = [one.any().alias(str(place)) for place, one in enumerate(broken) if one is not None]
-    if asked and any(rows.select(asked).row(0)):
+    return all(
+        _all_new(rows[check.column], known[check.column])
+        if isinstance(check, Unique)
+        else _all_sound(dataset, rows[check.column], check)
+        for check in dataset.row_checks
+    )
+
+
+def _all_sound(dataset: Dataset, values: pl.Series, check: NotNull | Between | OneOf) -> bool:
+    missing = values.null_count()
+    if values.dtype.is_float() and np.isnan(values.to_numpy()).sum() > missing:
         return False
-    columns = {check.column for check in dataset.row_checks if isinstance(check, Unique)}
-    return all(_all_new(rows[column], known[column]) for column in columns)
+    match check:
+        case NotNull():
+            return missing == 0
+        case OneOf():
+            distinct = values if len(values) <= _FEW else values.unique()
+            allowed = _values(dataset, check, values.dtype)
+            return {None, *allowed.to_list()}.issuperset(distinct.to_list())
+        case Between():
+            return values.dtype.is_numeric() and (
+                missing == len(values) or _within(values.min(), values.max(), check)
+            )
+        case _:
+            assert_never(check)
+
+
+def _within(least: Any, most: Any, check: Between) -> bool:
+    above = check.low is None or least >= check.low
+    return bool(above and (check.high is None or most <= check.high))
 
 
 def _all_new(values: pl.Series, known: Sequence[KnownValues]) -> bool:
@@ -69,16 +96,8 @@ def _missing(column: str) -> pl.Expr:
     return pl.when(pl.col(column).is_null()).then(pl.lit(f"not_null({column})"))
 
 
-def _reason(dataset: Dataset, check: RowCheck, schema: pl.Schema) -> pl.Expr:
+def _broken(dataset: Dataset, check: RowCheck, schema: pl.Schema) -> pl.Expr:
     """Give the reason where the check is broken, else null."""
-    broken = _broken(dataset, check, schema)
-    if broken is None:
-        return pl.lit(None, dtype=pl.String)
-    return pl.when(broken).then(pl.lit(check.reason))
-
-
-def _broken(dataset: Dataset, check: RowCheck, schema: pl.Schema) -> pl.Expr | None:
-    """Tell where a check is broken; none for one that looks at more than the row."""
     column, dtype = pl.col(check.column), schema[check.column]
     match check:
         case NotNull():
@@ -98,10 +117,10 @@ def _broken(dataset: Dataset, check: RowCheck, schema: pl.Schema) -> pl.Expr | N
         case OneOf():
             broken = ~column.is_in(_values(dataset, check, dtype).implode())
         case Unique():
-            return None
+            return pl.lit(None, dtype=pl.String)
         case _:
             assert_never(check)
-    return broken
+    return pl.when(broken).then(pl.lit(check.reason))
 
 
 def _values(dataset: Dataset, check: OneOf, dtype: pl.DataType) -> pl.Series:

@@ -165,15 +165,8 @@ class Datasets:
         return split(spec, conform(spec, frame, types), known)
 
     def versions(self, dataset: Dataset | str) -> list[VersionRow]:
-        """List the versions of a dataset, oldest first.
-
-        Raises:
-            NotFound: It has none and is not declared.
-        """
-        found = self._history.versions(_name(dataset))
-        if not found:
-            self._spec(dataset)
-        return found
+        """List the versions of a dataset, oldest first."""
+        return self._history.versions(_name(dataset))
 
     def version(self, dataset: Dataset | str, version: int | None = None) -> VersionRow:
         """Give one version, the newest unless said otherwise."""
@@ -202,7 +195,7 @@ class Datasets:
             without rows, when nothing was rejected.
         """
         name = _name(dataset)
-        chosen = self.versions(dataset) if version is None else [self.version(name, version)]
+        chosen = self.versions(name) if version is None else [self.version(name, version)]
         rejecting = [row for row in chosen if row.quarantine_delta_version is not None]
         if not rejecting:
             return pl.DataFrame(schema={"reason": pl.String, "dataset_version": pl.Int64})

@@ -8,7 +8,7 @@ from sqlalchemy import Select, bindparam, func, select
 from mainspring.core.clock import Instant
 from mainspring.core.errors import NotFound
 from mainspring.data.spec import Dataset
-from mainspring.data.tables import DATASET, VERSION, VersionRow, newest_first, spec_of, to_us
+from mainspring.data.tables import DATASET, NEWEST_FIRST, VERSION, VersionRow, spec_of, to_us
 from mainspring.data.tables import version_row as _version_row
 from mainspring.data.token import Token
 from mainspring.store.database import Database
@@ -17,15 +17,13 @@ from mainspring.store.database import Database
 _DECLARED = select(DATASET.c.spec).where(
     DATASET.c.project == bindparam("project"), DATASET.c.name == bindparam("name")
 )
-_VERSIONS = (
-    select(VERSION)
-    .where(VERSION.c.project == bindparam("project"), VERSION.c.dataset == bindparam("name"))
-    .order_by(VERSION.c.version.desc())
-    .limit(1)
-)
-_BY_NUMBER = _VERSIONS.where(VERSION.c.version == bindparam("version"))
-_BY_WRITER = _VERSIONS.where(VERSION.c.writer == bindparam("writer"))
+_NEWEST = NEWEST_FIRST.limit(1)
+_BY_NUMBER = _NEWEST.where(VERSION.c.version == bindparam("version"))
+_BY_WRITER = _NEWEST.where(VERSION.c.writer == bindparam("writer"))
 _BY_TOKEN = _BY_WRITER.where(VERSION.c.number == bindparam("number"))
+_TOKENS_AFTER = NEWEST_FIRST.where(VERSION.c.version > bindparam("version")).with_only_columns(
+    VERSION.c.writer, VERSION.c.number
+)
 
 
 class History:
@@ -64,7 +62,8 @@ class History:
     def versions(self, name: str) -> list[VersionRow]:
         """List the versions, oldest first."""
         with self._database.read() as connection:
-            rows = connection.execute(newest_first(self._project, name)).all()
+            asked = {"project": self._project, "name": name}
+            rows = connection.execute(NEWEST_FIRST, asked).all()
         return [_version_row(row) for row in reversed(rows)]
 
     def version(self, name: str, version: int | None) -> VersionRow:
@@ -83,7 +82,7 @@ class History:
 
     def newest(self, name: str) -> VersionRow | None:
         """Give the newest version, if there is any."""
-        return self._first(_VERSIONS, name)
+        return self._first(_NEWEST, name)
 
     def newest_by(self, name: str, writer: str) -> VersionRow | None:
         """Give the newest version that a writer committed."""
@@ -104,10 +103,9 @@ class History:
         return known[:version]
 
     def _tokens_after(self, name: str, version: int) -> list[str]:
-        chosen = newest_first(self._project, name).where(VERSION.c.version > version)
-        columns = chosen.with_only_columns(VERSION.c.writer, VERSION.c.number)
+        asked = {"project": self._project, "name": name, "version": version}
         with self._database.read() as connection:
-            rows = connection.execute(columns).all()
+            rows = connection.execute(_TOKENS_AFTER, asked).all()
         return [str(Token(writer, number)) for writer, number in reversed(rows)]
 
     def pins(self, at: Instant | None) -> dict[str, int]:

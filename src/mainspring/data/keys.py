@@ -44,10 +44,13 @@ class KnownValues:
         larger = KnownValues(None)
         larger._parts = (*self._parts, fresh)
         larger._hashes = self._hashes
-        larger._lately = np.sort(np.concatenate([self._lately, fresh.hash().to_numpy()]))
+        together = np.concatenate([self._lately, _sorted_hashes(fresh)])
+        # Stable: it merges two runs, where another sort would begin anew.
+        larger._lately = np.sort(together, kind="stable")
         if len(larger._parts) > _PARTS:
             larger._parts = (pl.concat(larger._parts, rechunk=True),)
-            larger._hashes = np.sort(np.concatenate([larger._hashes, larger._lately]))
+            everything = np.concatenate([larger._hashes, larger._lately])
+            larger._hashes = np.sort(everything, kind="stable")
             larger._lately = np.empty(0, dtype=np.uint64)
         return larger
 

@@ -12,10 +12,10 @@ from sqlalchemy import (
     Index,
     MetaData,
     Row,
-    Select,
     String,
     Table,
     Text,
+    bindparam,
     delete,
     insert,
     select,
@@ -63,6 +63,16 @@ VERSION = Table(
     Column("actor", String(128), nullable=False),
     Index("dataset_version_by_token", "project", "dataset", "writer", "number", unique=True),
 )
+
+# Built once: making a statement costs more than running it.
+_ADD_VERSION = insert(VERSION)
+NEWEST_FIRST = (
+    select(VERSION)
+    .where(VERSION.c.project == bindparam("project"), VERSION.c.dataset == bindparam("name"))
+    .order_by(VERSION.c.version.desc())
+)
+"""The versions of a dataset, asked with `project` and `name`."""
+_NEWEST_DIGEST = NEWEST_FIRST.with_only_columns(VERSION.c.version_digest).limit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,39 +155,30 @@ def _declare(connection: Connection, fact: Fact, applied: Applied) -> None:
 
 def _add_version(connection: Connection, fact: Fact, event: Committed) -> None:
     project, name = fact.subject.project, fact.subject.name
-    before = connection.scalar(
-        newest_first(project, name).with_only_columns(VERSION.c.version_digest).limit(1)
-    )
+    before = connection.scalar(_NEWEST_DIGEST, {"project": project, "name": name})
     token = Token.parse(event.token)
-    connection.execute(
-        insert(VERSION).values(
-            project=project,
-            dataset=name,
-            version=event.version,
-            writer=token.writer,
-            number=token.number,
-            digest=event.digest,
-            version_digest=chained(before, event.digest),
-            rows=event.rows,
-            rows_total=event.rows_total,
-            quarantined=event.quarantined,
-            reasons=canonical(event.reasons).decode(),
-            delta_version=event.delta_version,
-            quarantine_delta_version=event.quarantine_delta_version,
-            event_time_min_us=to_us(event.event_time_min),
-            event_time_max_us=to_us(event.event_time_max),
-            arrival_max_us=to_us(event.arrival_max),
-            seq=fact.seq,
-            at_us=to_us(fact.at),
-            actor=fact.actor,
-        )
-    )
-
-
-def newest_first(project: str, name: str) -> Select[Any]:
-    """Select the versions of a dataset, newest first."""
-    chosen = select(VERSION).where(VERSION.c.project == project, VERSION.c.dataset == name)
-    return chosen.order_by(VERSION.c.version.desc())
+    row = {
+        "project": project,
+        "dataset": name,
+        "version": event.version,
+        "writer": token.writer,
+        "number": token.number,
+        "digest": event.digest,
+        "version_digest": chained(before, event.digest),
+        "rows": event.rows,
+        "rows_total": event.rows_total,
+        "quarantined": event.quarantined,
+        "reasons": canonical(event.reasons).decode(),
+        "delta_version": event.delta_version,
+        "quarantine_delta_version": event.quarantine_delta_version,
+        "event_time_min_us": to_us(event.event_time_min),
+        "event_time_max_us": to_us(event.event_time_max),
+        "arrival_max_us": to_us(event.arrival_max),
+        "seq": fact.seq,
+        "at_us": to_us(fact.at),
+        "actor": fact.actor,
+    }
+    connection.execute(_ADD_VERSION, row)
 
 
 def version_row(row: Row[Any]) -> VersionRow:

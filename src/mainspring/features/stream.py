@@ -22,6 +22,9 @@ from mainspring.features.spec import FeatureView, SourceColumns
 from mainspring.features.window import prepare
 from mainspring.formats.online import RETENTION_US, OnlineWriter
 
+_PIECES = 24
+"""Pieces of recent rows that are kept before they are copied into one."""
+
 
 @dataclass(slots=True, eq=False)
 class OnlineView:
@@ -82,13 +85,14 @@ class Recent:
         """Add rows behind these."""
         if not more.rows.height or not self.rows.width:
             return more if more.rows.height else self
-        # Before the first commit has fixed the types, pushes may differ in order and width.
-        same = self.rows.schema == more.rows.schema
-        rows = pl.concat(
-            [self.rows, more.rows], how="vertical" if same else "diagonal_relaxed", rechunk=True
-        )
+        try:
+            rows = self.rows.vstack(more.rows)
+        except (pl.exceptions.SchemaError, pl.exceptions.ShapeError):
+            # Before the first commit has fixed the types, pushes may differ in order and width.
+            rows = pl.concat([self.rows, more.rows], how="diagonal_relaxed")
+        # Copying each time would cost more than reading some pieces.
         return Recent(
-            rows,
+            rows.rechunk() if rows.n_chunks() > _PIECES else rows,
             np.concatenate([self.time_us, more.time_us]),
             np.concatenate([self.visible_us, more.visible_us]),
         )

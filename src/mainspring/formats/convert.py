@@ -105,7 +105,7 @@ def _from_onnx(
 
 
 def _answers(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.float64]:
-    from sklearn.exceptions import NotFittedError  # type: ignore[import-untyped]
+    from sklearn.exceptions import NotFittedError
 
     try:
         return _native(model, columns, rows)

@@ -25,6 +25,7 @@ from mainspring.store.database import Database
 from mainspring.store.tables import DeltaTables
 
 _CHUNK = 500
+_INSERT = insert(PREDICTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def _insert(connection: Connection, project: str, part: Rows) -> int:
     numbers = range(first, first + part.frame.height)
     repeat_of = _repeats(connection, project, part, numbers)
     columns = {**part.predictions, "number": numbers, "repeat_of": repeat_of}
-    write_rows(connection, insert(PREDICTION), columns)
+    write_rows(connection, _INSERT, columns)
     return len(numbers) - repeat_of.count(None)
 
 

@@ -43,6 +43,7 @@ class LabelReport:
 
 
 Row = tuple[str | None, int | None, str | None, int | None, float | None, int, int]
+_INSERT = insert(LABEL)
 _ROW = ("prediction", "row", "key", "event_time_us", "value", "void", "arrival_us")
 
 
@@ -97,7 +98,7 @@ def store(connection: Connection, batch: Batch) -> LabelReport:
         columns["number"] = range(first, first + count)
         for name in ("project", "endpoint", "token", "received_us"):
             columns[name] = [getattr(batch, name)] * count
-        write_rows(connection, insert(LABEL), columns)
+        write_rows(connection, _INSERT, columns)
     connection.execute(
         insert(LABEL_BATCH).values(
             project=batch.project,

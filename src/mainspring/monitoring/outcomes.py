@@ -98,6 +98,13 @@ _COLUMNS = (
     "corrections", "eligible_us", "due_value",
 )  # fmt: skip
 _MOVING = ("value", "void", "arrival_us", "labels", "corrections", "eligible_us", "due_value")
+_POINT = update(LABEL).where(LABEL.c.number == bindparam("label")).values(target=bindparam("to"))
+_INSERT = insert(OUTCOME)
+_RESTATE = (
+    update(OUTCOME)
+    .where(OUTCOME.c.number == bindparam("new_number"))
+    .values({name: bindparam(f"new_{name}") for name in _MOVING})
+)
 
 
 def join(connection: Connection, span: Span) -> Joined:
@@ -108,7 +115,7 @@ def join(connection: Connection, span: Span) -> Joined:
     joined = [(said.number, to) for to, target in targets.items() for said in target.said]
     write_rows(
         connection,
-        update(LABEL).where(LABEL.c.number == bindparam("label")).values(target=bindparam("to")),
+        _POINT,
         {"label": [label for label, _ in joined], "to": [to for _, to in joined]},
     )
     _add_earlier(connection, span, targets)
@@ -231,14 +238,12 @@ def _change(span: Span, number: int, target: _Target) -> _Change:
 def _write(connection: Connection, changes: Sequence[_Change]) -> None:
     new = _columns(change.row for change in changes if change.is_new)
     if new:
-        write_rows(connection, insert(OUTCOME), new)
+        write_rows(connection, _INSERT, new)
     changed = _columns(change.row for change in changes if not change.is_new)
     if changed:
         write_rows(
             connection,
-            update(OUTCOME)
-            .where(OUTCOME.c.number == bindparam("new_number"))
-            .values({name: bindparam(f"new_{name}") for name in _MOVING}),
+            _RESTATE,
             {f"new_{name}": changed[name] for name in ("number", *_MOVING)},
         )
 

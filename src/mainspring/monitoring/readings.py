@@ -51,7 +51,7 @@ def replace_window(
             READING.c.start_us == start_us,
         )
     )
-    write_rows(connection, insert(READING), _columns(project, endpoint, readings))
+    write_rows(connection, _INSERT, _columns(project, endpoint, readings))
 
 
 def put(connection: Connection, project: str, endpoint: str, readings: Sequence[Reading]) -> None:
@@ -61,7 +61,7 @@ def put(connection: Connection, project: str, endpoint: str, readings: Sequence[
     the monitor's history.
     """
     columns = _columns(project, endpoint, readings)
-    write_rows(connection, insert(READING).prefix_with("OR REPLACE", dialect="sqlite"), columns)
+    write_rows(connection, _REPLACE, columns)
 
 
 def stored(
@@ -118,4 +118,6 @@ def _columns(
     }
 
 
+_INSERT = insert(READING)
+_REPLACE = insert(READING).prefix_with("OR REPLACE", dialect="sqlite")
 _AS_IT_IS = ("monitor", "version", "subject", "metric", "rows", "value", "expected", "baseline")

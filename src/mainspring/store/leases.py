@@ -13,6 +13,7 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    bindparam,
     func,
     insert,
     select,
@@ -36,6 +37,19 @@ LEASE = Table(
     # Null once released: no token is current then.
     Column("token", String(32)),
     Column("ends_us", BigInteger, nullable=False),
+)
+
+# Built once: making a statement costs more than running it.
+_NAMED = (
+    LEASE.c.project == bindparam("of_project"),
+    LEASE.c.kind == bindparam("of_kind"),
+    LEASE.c.name == bindparam("of_name"),
+)
+_ROW = select(LEASE).where(*_NAMED)
+_RELEASE = (
+    update(LEASE)
+    .where(*_NAMED, LEASE.c.token == bindparam("of_token"))
+    .values(token=None, ends_us=0)
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -132,11 +146,8 @@ class Leases:
         self, connection: Connection, project: str, kind: str, name: str, token: str
     ) -> None:
         """End a lease inside somebody's write, together with what its work achieved."""
-        connection.execute(
-            update(LEASE)
-            .where(*_is(project, kind, name), LEASE.c.token == token)
-            .values(token=None, ends_us=0)
-        )
+        place = {"of_project": project, "of_kind": kind, "of_name": name}
+        connection.execute(_RELEASE, {**place, "of_token": token})
 
     def check(self, connection: Connection, project: str, kind: str, name: str, token: str) -> int:
         """Give the attempt behind a token, inside the write that is to stand or fall with it.
@@ -191,7 +202,8 @@ def _is(project: str, kind: str, name: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _row(connection: Connection, project: str, kind: str, name: str) -> Row[Any] | None:
-    return connection.execute(select(LEASE).where(*_is(project, kind, name))).first()
+    place = {"of_project": project, "of_kind": kind, "of_name": name}
+    return connection.execute(_ROW, place).first()
 
 
 def _is_live(row: Row[Any], now: Instant) -> bool:

@@ -23,6 +23,10 @@ from mainspring.store.chain import (
 from mainspring.store.database import Database
 from mainspring.store.head import GENESIS, Head, HeadFile
 
+# Built once: making a statement costs more than running it.
+_TAIL = select(LEDGER.c.seq, LEDGER.c.hash).order_by(LEDGER.c.seq.desc()).limit(1)
+_ADD = insert(LEDGER)
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -204,7 +208,7 @@ class Ledger:
             cause = draft.cause if draft.cause is not None or not facts else facts[0].seq
             sealed = self._seal(draft, actor, tail, cause)
             fact = _readable(draft, sealed)
-            connection.execute(insert(LEDGER), msgspec.structs.asdict(sealed))
+            connection.execute(_ADD, msgspec.structs.asdict(sealed))
             for derivation in self.derivations:
                 derivation.derive(connection, fact)
             facts.append(fact)
@@ -213,8 +217,7 @@ class Ledger:
 
     def _tail(self, connection: Connection) -> Head:
         """Read the chain's end where it is rolled back with everything else: in the table."""
-        newest = select(LEDGER.c.seq, LEDGER.c.hash).order_by(LEDGER.c.seq.desc()).limit(1)
-        row = connection.execute(newest).first()
+        row = connection.execute(_TAIL).first()
         tail = Head(NO_FACT, GENESIS) if row is None else Head(Seq(row.seq), Digest(row.hash))
         self._head.check(tail)
         return tail

@@ -71,9 +71,7 @@ class SqliteFile:
 
     def ended(self, connection: Connection) -> bool:
         """Say whether the transaction was ended behind SQLAlchemy's back."""
-        driver = connection.connection.dbapi_connection
-        assert isinstance(driver, sqlite3.Connection)
-        return not driver.in_transaction
+        return not _driver(connection).in_transaction
 
     def failure(self, error: BaseException) -> Failure | None:
         """Tell a failure of the database from an error of the work that used it."""
@@ -129,8 +127,14 @@ class SqliteFile:
 
         many: dict[str, Any] = {"pool_size": 8, "max_overflow": -1} if pool is QueuePool else {}
         engine = create_engine("sqlite://", creator=connect, poolclass=pool, **many)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        event.listen(engine, "begin", lambda connection: _driver(connection).execute(begin))
         return engine
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def _quoted(path: Path) -> str:
