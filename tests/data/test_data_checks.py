@@ -1,6 +1,7 @@
 """Row checks: each kind, the order of reasons, and uniqueness."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -118,6 +119,72 @@ def test_known_values_answer_as_a_set_does(batches: list[list[int]]) -> None:
 
         known = known.plus(asked)
         model |= set(asked)
+
+
+def test_known_values_hold_over_more_batches_than_are_kept_apart() -> None:
+    known = KnownValues(pl.Series(["first"]))
+    for batch in range(150):
+        known = known.plus(pl.Series([f"{batch}a", None, f"{batch}b"]))
+
+    asked = pl.Series(["first", "0a", "75b", "149a", "149c", None, "150a"])
+
+    assert known.taken(asked).to_list() == [True, True, True, True, False, False, False]
+
+
+def _passes(row: dict[str, Any]) -> bool:
+    a, n, c = row["a"], row["n"], row["c"]
+    return (
+        (a is None or 0 <= a <= 10)
+        and n is not None
+        and -3 <= n <= 9_007_199_254_740_993
+        and c in (None, "x", "y")
+        and row["id"] not in ("taken", None)
+    )
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "id": st.uuids().map(str) | st.sampled_from(["taken", None]),
+                "a": st.none() | st.sampled_from([0.0, 5.0, 10.0, 10.1, float("nan")]),
+                "n": st.none() | st.sampled_from([-4, -3, 0, 2**53, 2**53 + 1, 2**53 + 2]),
+                "c": st.sampled_from([None, "x", "y", "z"]),
+            }
+        ),
+        max_size=5,
+        unique_by=lambda row: row["id"] or id(row),
+    ),
+    st.booleans(),
+)
+def test_rows_are_judged_alike_whatever_stands_beside_them(
+    rows: list[dict[str, Any]], large: bool
+) -> None:
+    spec = dataset(
+        between("a", 0, 10),
+        not_null("n"),
+        between("n", -3, 9_007_199_254_740_993),
+        one_of("c", ["x", "y"]),
+        unique("id"),
+    )
+    filler = [{"id": f"f{n}", "a": 1.0, "n": 1, "c": "x"} for n in range(2000 if large else 0)]
+    schema = {"id": pl.String, "a": pl.Float64, "n": pl.Int64, "c": pl.String}
+    values = pl.DataFrame([*rows, *filler], schema=schema)
+    times = pl.lit(START).cast(pl.Datetime("us", "UTC"))
+    known = {"id": (KnownValues(pl.Series(["taken"])),)}
+
+    accepted, rejected = split(spec, values.with_columns(at=times, known=times), known)
+
+    assert accepted.drop("at", "known").to_dicts()[: len(rows)] == _like(
+        [row for row in [*rows, *filler] if _passes(row)][: len(rows)]
+    )
+    assert rejected.height == sum(not _passes(row) for row in rows)
+    assert rejected.columns == [*accepted.columns, "reason"]
+
+
+def _like(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in ("id", "a", "n", "c")} for row in rows]
 
 
 def test_a_declaration_survives_json() -> None:

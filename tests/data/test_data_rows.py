@@ -140,6 +140,18 @@ def test_a_missing_text_is_not_an_empty_one_and_texts_do_not_run_together() -> N
     assert digest([rows[2], rows[4]]) != digest([rows[3], rows[1]])
 
 
+def test_one_zero_and_one_nan_whatever_their_bits() -> None:
+    base = {"id": "a", "at": START, "s": None, "b": None, "n": None}
+    other_nan = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_0001))[0]
+
+    def of(*numbers: float) -> str:
+        return digest([{**base, "x": number} for number in numbers])
+
+    assert of(-0.0) == of(0.0) != of(5e-324)
+    assert of(other_nan) == of(float("nan")) != of(0.0)
+    assert of(-0.0, 1.0, other_nan, 0.0) == of(float("nan"), 0.0, 0.0, 1.0)
+
+
 def test_the_digest_is_that_of_the_bytes_its_page_describes() -> None:
     """Stored ledgers carry it: it may only change together with the format's number."""
     at = 1_356_998_400_000_000

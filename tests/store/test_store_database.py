@@ -73,6 +73,18 @@ def test_one_bad_write_in_a_group_is_rolled_back_alone(database: Database, roles
     assert _names(database, roles) == ["first", "good1", "good2", "good3"]
 
 
+def test_a_bad_write_that_is_alone_leaves_nothing(database: Database, roles: Table) -> None:
+    def bad(connection: Connection) -> None:
+        _add(connection, roles, "bad")
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        database.write(bad)
+
+    database.write(lambda c: _add(c, roles, "next"))
+    assert _names(database, roles) == ["next"]
+
+
 def test_nobody_is_answered_before_the_commit(database: Database, roles: Table) -> None:
     answers: list[Future[None]] = []
     early: list[int] = []

@@ -141,6 +141,19 @@ def test_another_writers_versions_are_seen(tables: DeltaTables, tmp_path: Path) 
     assert _read(tables, "t") == [1, 2]
 
 
+def test_the_newest_numbers_follow_every_writer(tables: DeltaTables, tmp_path: Path) -> None:
+    other = DeltaTables(tmp_path / "tables")
+    tables.append("t", _rows(1), writer="w", number=1)
+    assert (tables.landed("t", "w"), tables.landed("t", "v")) == (1, None)
+
+    tables.append("t", _rows(2), writer="w", number=2)
+    assert (tables.landed("t", "w"), other.landed("t", "w")) == (2, 2)
+
+    other.append("t", _rows(3), writer="v", number=7)
+    other.append("t", _rows(4), writer="w", number=3)
+    assert (tables.landed("t", "w"), tables.landed("t", "v")) == (3, 7)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

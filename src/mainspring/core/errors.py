@@ -68,7 +68,7 @@ class NotAuthenticated(MainspringError):
 
 
 class Refused(MainspringError):
-    """The request is well formed but the state forbids it: the message says what must come first."""
+    """The request is well formed but the state forbids it; the message says what comes first."""
 
     code = "refused"
 

@@ -84,7 +84,8 @@ def _served(replay: Replay) -> pl.DataFrame:
     return (
         answers.join(labels, on="flight_id", how="left")
         .join(_frozen(replay), on="prediction", how="left")
-        .with_columns(month=pl.col("due").dt.strftime("%Y-%m"))
+        # A day is closed at its end, so midnight belongs to the month it ends.
+        .with_columns(month=pl.col("due").dt.offset_by("-1us").dt.strftime("%Y-%m"))
         .sort("due", "flight_id")
     )
 

@@ -54,7 +54,7 @@ def _tables(stages: Stages, connection: Connection, spec: Endpoint, now: datetim
         seen=stages.ledger.newest(stages.subject("endpoint", spec.name)),
         live=live,
         run=_run(stages, spec),
-        candidate=_candidate(stages, connection, spec, now),
+        candidate=_candidate(stages, connection, spec, now, live.version if live else None),
         restorable=_restorable(stages, connection, spec, live.version if live else None),
         rollout=_rollout(stages, connection, spec, monitor.rollout),
         alarms=tuple(
@@ -88,14 +88,15 @@ def _run(stages: Stages, spec: Endpoint) -> OpenRun | None:
 
 
 def _candidate(
-    stages: Stages, connection: Connection, spec: Endpoint, now: datetime
+    stages: Stages, connection: Connection, spec: Endpoint, now: datetime, live: str | None
 ) -> Candidate | None:
     row = state.open_candidate(connection, stages.project, spec.name)
     if row is None:
         return None
     spoken = None if row.verdict is None else state.verdict(connection, row.verdict)
     until = from_us(row.until_us)
-    awaited = spoken is None or spoken.outcome == "inconclusive"
+    # A verdict against another champion is spoken anew, on the rows there are by then.
+    awaited = spoken is None or spoken.outcome == "inconclusive" or spoken.champion != live
     return Candidate(
         version=row.version,
         manifest=Digest(row.manifest),

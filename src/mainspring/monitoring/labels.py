@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from mainspring.core.errors import InvalidInput, Refused
 from mainspring.core.ids import Digest, digest_bytes
@@ -43,7 +43,13 @@ class LabelReport:
 
 
 Row = tuple[str | None, int | None, str | None, int | None, float | None, int, int]
+# Built once: a batch is small, and building its statements cost more than running them.
+_KNOWN = select(LABEL_BATCH.c.digest, LABEL_BATCH.c.rows).where(
+    *(LABEL_BATCH.c[name] == bindparam(name) for name in ("project", "endpoint", "token"))
+)
+_LAST = select(func.max(LABEL.c.number))
 _INSERT = insert(LABEL)
+_INSERT_BATCH = insert(LABEL_BATCH)
 _ROW = ("prediction", "row", "key", "event_time_us", "value", "void", "arrival_us")
 
 
@@ -75,13 +81,8 @@ def store(connection: Connection, batch: Batch) -> LabelReport:
     Raises:
         Refused: The token was used for other labels.
     """
-    known = connection.execute(
-        select(LABEL_BATCH.c.digest, LABEL_BATCH.c.rows).where(
-            LABEL_BATCH.c.project == batch.project,
-            LABEL_BATCH.c.endpoint == batch.endpoint,
-            LABEL_BATCH.c.token == batch.token,
-        )
-    ).first()
+    place = {"project": batch.project, "endpoint": batch.endpoint, "token": batch.token}
+    known = connection.execute(_KNOWN, place).first()
     if known is not None:
         if known.digest != batch.digest:
             raise Refused(
@@ -89,7 +90,7 @@ def store(connection: Connection, batch: Batch) -> LabelReport:
                 f"{known.rows} other labels, found {len(batch.rows)}; use a new token for them"
             )
         return LabelReport(batch.token, known.rows, True)
-    first = (connection.execute(select(func.max(LABEL.c.number))).scalar() or 0) + 1
+    first = (connection.execute(_LAST).scalar() or 0) + 1
     count = len(batch.rows)
     if count:
         columns: dict[str, Sequence[Any]] = dict(
@@ -99,16 +100,8 @@ def store(connection: Connection, batch: Batch) -> LabelReport:
         for name in ("project", "endpoint", "token", "received_us"):
             columns[name] = [getattr(batch, name)] * count
         write_rows(connection, _INSERT, columns)
-    connection.execute(
-        insert(LABEL_BATCH).values(
-            project=batch.project,
-            endpoint=batch.endpoint,
-            token=batch.token,
-            digest=batch.digest,
-            rows=len(batch.rows),
-        )
-    )
-    return LabelReport(batch.token, len(batch.rows), False)
+    connection.execute(_INSERT_BATCH, {**place, "digest": batch.digest, "rows": count})
+    return LabelReport(batch.token, count, False)
 
 
 def parse_prediction(reference: str) -> tuple[str, int]:

@@ -237,7 +237,11 @@ def _first_window(
     """Count the labels of the first window that has any; 0 while it is not over."""
     mine = _mine(where, live, after_us)
     first_us = connection.scalar(
-        select(func.min(OUTCOME.c.eligible_us)).join_from(OUTCOME, PREDICTION, _JOINED).where(*mine)
+        select(OUTCOME.c.eligible_us)
+        .join_from(OUTCOME, PREDICTION, _JOINED)
+        .where(*mine)
+        .order_by(OUTCOME.c.eligible_us)
+        .limit(1)
     )
     if first_us is None or first_us + every_us > where.until_us:
         return 0
