@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from small_driver import ENDPOINT, PROJECT_FILE, SmallDriver
 from small_world import DAY, START, SmallWorld
@@ -13,6 +14,7 @@ from mainspring.api.local import local_client
 from mainspring.core.clock import FrozenClock
 from mainspring.core.config import Config
 from mainspring.core.errors import Refused, StaleSubject
+from mainspring.core.events import Judged, Registered
 from mainspring.platform import Platform
 
 Drive = Callable[..., SmallDriver]
@@ -198,3 +200,23 @@ def test_the_watermark_does_not_go_back(drive: Drive) -> None:
 
     assert answer.watermark == START + 9 * DAY
     assert told(driver) == before
+
+
+def test_a_verdict_against_a_former_champion_is_spoken_anew(drive: Drive) -> None:
+    driver = drive(SmallWorld())
+    driver.run(9)
+    stages = driver.platform.project("default").stages
+    registered = stages.ledger.facts(events=["Registered"])[0].event
+    judged = stages.ledger.facts(events=["Judged"])[0].event
+    assert isinstance(registered, Registered)
+    assert isinstance(judged, Judged)
+    again = msgspec.structs.replace(registered, version="2")
+    former = msgspec.structs.replace(
+        judged, candidate="2", champion="0", verdict=stages.ids.new(), outcome="pass"
+    )
+    stages.ledger.append(stages.subject("model", ENDPOINT), again, actor="test")
+    stages.ledger.append(stages.subject("version", f"{ENDPOINT}:2"), former, actor="test")
+
+    driver.client.advance(ENDPOINT, START + 9 * DAY)
+
+    assert told(driver)[-1] == "Judged 2 fail", "a copy of the champion is not better than it"

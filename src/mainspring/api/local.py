@@ -47,7 +47,7 @@ def open_local(config: Config, home: Path, *, clock: Clock | None = None) -> Ite
 
 def local_client(platform: Platform, config: Config) -> Client:
     """Give a client of an opened platform, with runs executed in this process."""
-    actor = platform.access(config.project).identify(None, local=True)
+    actor = platform.access(config.project).identify(config.token or None, local=True)
     caller = MemoryCaller(platform, actor)
     platform.run_by(lambda project, run: execute_run(platform, caller, project, run))
     writer = RowWriter(platform.project(config.project).tables)

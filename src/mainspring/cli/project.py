@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -16,6 +16,9 @@ from mainspring.cli.session import (
     settings,
 )
 from mainspring.core.errors import AlreadyExists, NotFound
+
+if TYPE_CHECKING:
+    from mainspring.core.config import Setting
 
 STARTER = Path(__file__).parent / "starter"
 
@@ -76,9 +79,16 @@ def config(*, common: Common = DEFAULTS) -> None:
     """Print each setting, its value and where it came from."""
     _, listed, _ = settings(common)
     rows = [
-        {"setting": s.name, "value": s.value, "from": s.origin, "meaning": s.doc} for s in listed
+        {"setting": s.name, "value": _shown(s), "from": s.origin, "meaning": s.doc} for s in listed
     ]
     print_rows(rows, ["setting", "value", "from", "meaning"], as_json=common.json, empty="")
+
+
+def _shown(setting: "Setting") -> Any:
+    """A secret is not printed, only whether there is one."""
+    if setting.name == "token":
+        return "given" if setting.value else "none"
+    return setting.value
 
 
 def demo(

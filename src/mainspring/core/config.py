@@ -30,6 +30,7 @@ class Config:
     home: str = _setting(".mainspring", "directory of the whole state")
     project: str = _setting(DEFAULT_PROJECT, "project that commands speak of")
     actor: str = _setting("local", "name that facts carry for commands of the local user")
+    token: str = _setting("", "secret that commands show once a home has tokens")
     lease: str = _setting("60s", "how long a run may be silent before another attempt may begin")
     run_deadline: str = _setting("6h", "wall time after which an open run is expired")
     arm_timeout_s: float = _setting(1.0, "time an arm has to score before the live arm answers")

@@ -65,6 +65,11 @@ def to_onnx(
         try:
             content: bytes = _converted(model, columns, output, double=double).SerializeToString()
             check_parity(content, columns, rows, expected)
+        except ImportError as error:
+            raise Unconvertible(
+                f"{type(model).__name__}: {error.name or error} is not installed, which converting "
+                "needs; install it with pip install 'mainspring[train]'"
+            ) from error
         except Exception as error:  # converters raise whatever they like
             failures.append(error)
             continue
