@@ -61,7 +61,7 @@ def test_events_are_sorted_by_entity_times_and_key_and_know_their_successor(
     assert [events.entities[code] for code in events.codes] == [row[0] for row in expected]
     assert events.time_us.tolist() == [_us(row[1]) for row in expected]
     assert events.arrival_us.tolist() == [_us(row[2]) for row in expected]
-    assert events.keys.to_list() == [row[3] for row in expected]
+    assert events.keys.gather(events.order).to_list() == [row[3] for row in expected]
     assert events.values["x"].tolist() == [row[4] for row in expected]
     same: dict[tuple[object, datetime], list[tuple[datetime, float]]] = {}
     for row, key in zip(rows, keys, strict=True):

@@ -17,6 +17,7 @@ from mainspring.core.ids import Id, IdSource
 from mainspring.monitoring import tables
 from mainspring.monitoring.labels import Label
 from mainspring.monitoring.monitoring import Monitoring
+from mainspring.monitoring.recent import RecentRows
 from mainspring.monitoring.spec import Guard, Monitor
 from mainspring.monitoring.times import instant, micros
 from mainspring.monitoring.watch import GuardedRollout, Profile, Watch
@@ -106,7 +107,8 @@ class Bench:
 
     def reopened(self) -> "Bench":
         """The same home as another process finds it: nothing is kept in memory."""
-        return Bench(replace(self.monitoring, _calibrations={}), self.declared, self.clock)
+        fresh = replace(self.monitoring, _calibrations={}, _recent=RecentRows())
+        return Bench(fresh, self.declared, self.clock)
 
 
 def times(rows: int, *, a_day: int, start: datetime = START) -> Times:

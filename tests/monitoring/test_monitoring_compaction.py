@@ -111,6 +111,21 @@ def test_both_arms_are_told_apart_whoever_answered(bench: Bench) -> None:
     assert frame["candidate_score"].to_list() == [0.75, 0.75, None, None]
 
 
+def test_rows_of_one_arm_and_of_two_share_a_table(bench: Bench) -> None:
+    writer = segment(bench, 1)
+    write(writer, [block(1, ["a"])])
+    bench.monitoring.compact()
+    write(writer, [block(2, ["b", "c"], rollout=True, candidate_failed=[1]), block(3, ["d"])])
+    bench.monitoring.compact()
+
+    served = bench.monitoring.served("delay")
+    assert served is not None
+    outputs = served.sort("prediction", "row").collect()["outputs"].to_list()
+    found = [[(arm["version"], arm["value"], arm["failed"]) for arm in row] for row in outputs]
+    live = ("1", 0.25, False)
+    assert found == [[live], [live, ("2", 0.75, False)], [live, ("2", None, True)], [live]]
+
+
 def test_endpoints_and_signatures_that_differ_have_tables_of_their_own(bench: Bench) -> None:
     writer = segment(bench, 1)
     write(

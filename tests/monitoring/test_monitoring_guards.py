@@ -54,6 +54,8 @@ def test_an_equal_candidate_passes(bench: Bench) -> None:
     found = run(bench, *GUARDS)
 
     assert (found.outcome, found.progress) == ("pass", 1.0)
+    assert found.reason.startswith("all guards pass: errors ")
+    assert ", not_worse:log_loss " in found.reason
 
 
 def test_a_candidate_that_fails_often_is_stopped_before_any_label(bench: Bench) -> None:

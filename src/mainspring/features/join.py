@@ -147,7 +147,7 @@ def _refuse_own_event(view: FeatureView, events: Events, asked: pl.DataFrame) ->
     known = pl.DataFrame(
         {
             ENTITY: pl.Series(events.entities, dtype=pl.String).gather(events.codes),
-            "key": events.keys,
+            "key": events.keys.gather(events.order),
             "time": events.time_us,
             "arrival": events.arrival_us,
             "replaced": events.replaced_us,

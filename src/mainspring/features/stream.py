@@ -22,7 +22,7 @@ from mainspring.features.spec import FeatureView, SourceColumns
 from mainspring.features.window import prepare
 from mainspring.formats.online import RETENTION_US, OnlineWriter
 
-_PIECES = 24
+_PIECES = 8
 """Pieces of recent rows that are kept before they are copied into one."""
 
 

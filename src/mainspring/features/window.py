@@ -23,7 +23,8 @@ class Events:
     Attributes:
         entities: The distinct ones as texts, sorted.
         codes: Place in `entities` of each row's.
-        keys: The source's keys.
+        keys: The source's keys, in the order of the source.
+        order: Place in the source of each row.
         time_us: Event times.
         arrival_us: From when a row counts.
         replaced_us: From when it counts no more: a later arrival of its key and event time is
@@ -34,6 +35,7 @@ class Events:
     entities: list[str]
     codes: Ints
     keys: pl.Series
+    order: Ints
     time_us: Ints
     arrival_us: Ints
     replaced_us: Ints
@@ -70,7 +72,8 @@ def prepare(source: pl.DataFrame, view: FeatureView, columns: SourceColumns) -> 
     return Events(
         entities=names,
         codes=codes[order],
-        keys=source[columns.key].gather(order.astype(np.uint32)),
+        keys=source[columns.key],
+        order=order,
         time_us=times[order],
         arrival_us=arrivals[order],
         replaced_us=replaced[order],
