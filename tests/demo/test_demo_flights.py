@@ -23,7 +23,7 @@ def _installed() -> bool:
 
 
 needs_flights = pytest.mark.skipif(
-    not _installed() and "MAINSPRING_MANDATORY" not in os.environ,
+    not _installed() and "ALL_PARTS_MANDATORY" not in os.environ,
     reason=f"package {DISTRIBUTION} is not installed",
 )
 

