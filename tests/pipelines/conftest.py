@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.pipelines.leased_reports import LeasedReports
 
 from mainspring.core.clock import FrozenClock, Instant
 from mainspring.core.events import RunOpened
@@ -17,7 +18,7 @@ from mainspring.pipelines.context import RunContext
 from mainspring.pipelines.log import RunLog
 from mainspring.pipelines.run import RunReports
 from mainspring.pipelines.runner import Runner
-from mainspring.pipelines.runs import LeasedReports, Runs
+from mainspring.pipelines.runs import Runs
 from mainspring.pipelines.sources import Sources
 from mainspring.registry import tables as registry_tables
 from mainspring.registry.versions import Registry

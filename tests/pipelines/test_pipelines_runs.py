@@ -18,8 +18,7 @@ from mainspring.store.leases import Leases
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Workshop
-
-    from mainspring.pipelines.runs import LeasedReports
+    from tests.pipelines.leased_reports import LeasedReports
 
 START = datetime(2013, 4, 1, tzinfo=UTC)
 FAILED = RunReport(outcome="failed", message="step_failed: it broke")
