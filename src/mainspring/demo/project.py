@@ -98,7 +98,7 @@ INPUTS = [*TEXTS, *SCHEDULED, *STREAMED]
 
 @ms.step
 def train(
-    rows: pl.DataFrame, plant: str = "", trees: int = 110, leaves: int = 31, seed: int = 2013
+    rows: pl.DataFrame, plant: str = "", trees: int = 90, leaves: int = 31, seed: int = 2013
 ) -> ms.LoggedModel:
     """Fit on all but the newest tenth of the labelled rows, which calibrates, and log the model."""
     known = rows.filter(pl.col("label").is_not_null()).sort("event_time", "flight_id")
@@ -123,8 +123,9 @@ def _fit(rows: pl.DataFrame, *, swapped: bool, sizes: tuple[int, int], seed: int
     booster = LGBMClassifier(
         n_estimators=trees,
         num_leaves=leaves,
-        learning_rate=0.08,
+        learning_rate=0.1,
         min_child_samples=200,
+        max_bin=63,
         n_jobs=1,
         deterministic=True,
         force_col_wise=True,
