@@ -1,7 +1,11 @@
 """A disk that is full, and a database that is taken away: refused whole, and usable again."""
 
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +92,65 @@ def test_rows_that_landed_before_the_disk_was_full_are_counted_once(applied: "Sh
     assert (done["version"], done["rows"], done["rows_total"]) == (2, 2, 5397)
     assert len(applied.json("data", "log", "readings")) == 2
     assert applied.json("audit", "verify")["ok"] is True
+
+
+@pytest.fixture
+def small_disk(applied: "Shell") -> Iterator[Path]:
+    """The project's home on a file system of its own, of 24 MiB."""
+    home = applied.directory / ".mainspring"
+    kept = applied.directory / "kept"
+    home.rename(kept)
+    home.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(home)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mount: a tmpfs cannot be mounted here; the file size limit shows the same")
+    try:
+        shutil.copytree(kept, home, dirs_exist_ok=True)
+        yield home
+    finally:
+        subprocess.run(["umount", "--lazy", str(home)], check=True)
+
+
+@pytest.mark.parametrize("free_kib", [0, 24, 64, 128])
+def test_a_commit_on_a_disk_without_space_changes_nothing_and_works_when_there_is_some(
+    applied: "Shell", small_disk: Path, free_kib: int
+) -> None:
+    versions, facts = applied.json("data", "log", "readings"), applied.facts()
+    commit = ["data", "commit", "readings", new_rows(applied, 5400)]
+    ballast = filled(small_disk, free_kib)
+
+    code, out, err = _in_a_process(applied, *commit)
+
+    assert (code, out) == (1, ""), (out, err)
+    assert err.splitlines()[-1].startswith("storage_full: ")
+    ballast.unlink()
+    assert applied.json("data", "log", "readings") == versions
+    assert applied.facts() == facts
+    assert applied.json("audit", "verify")["ok"] is True
+    done = applied.json(*commit)
+    assert (done["version"], done["rows"], done["rows_total"]) == (2, 5395, 2 * 5395)
+
+
+def filled(disk: Path, free_kib: int) -> Path:
+    """Fill a file system but for a little; gives the file that fills it."""
+    ballast = disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    os.truncate(ballast, ballast.stat().st_size - free_kib * 1024)
+    return ballast
+
+
+def _in_a_process(shell: "Shell", *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("mainspring"), *arguments],
+        cwd=shell.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("replaced", [False, True])

@@ -1,5 +1,6 @@
 """Floor 8: verbs for the terminal. A command parses, calls one verb, prints a table or JSON."""
 
+import errno
 import sys
 from typing import Any
 
@@ -29,6 +30,9 @@ def execute(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"storage_full: {error}; free space and repeat", file=sys.stderr)
+            return 1
         print(f"unavailable: {error}; check the path, its rights and the disk", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -53,7 +54,9 @@ class HomeLock:
             # Somebody removed the file between open and lock: a lock on it excludes nobody.
             os.close(file)
         os.ftruncate(file, 0)
-        os.pwrite(file, canonical(Holder(os.getpid(), self._role)), 0)
+        # On a full disk the lock holds all the same; only its holder stays unnamed.
+        with suppress(OSError):
+            os.pwrite(file, canonical(Holder(os.getpid(), self._role)), 0)
         self._file = file
 
     def release(self) -> None:
