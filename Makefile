@@ -1,11 +1,12 @@
-# Two commands: `make demo` runs the loop on the flights of 2013, `make test` proves the tree.
+# Two commands: `make demo` runs the platform and replays the flights of 2013 through it, `make test`
+# proves the tree.
 # Both set up .venv first, from the exact versions in constraints.txt.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint system clean
 
 # The first interpreter that is new enough; PYTHON=... overrides.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -19,14 +20,16 @@ ARGS ?=
 help:
 	@echo 'make demo    set up, then run the loop on the flights of 2013 (ARGS=... is passed on)'
 	@echo 'make test    set up, then lint, types, import contract and all tests'
+	@echo 'make system  install the programs that tests drive (Chromium, promtool), if this is root'
 	@echo 'make lint    set up, then lint, types and import contract'
 	@echo 'make clean   remove what was built, the environment included'
 
 demo: $(VENV)/installed
+	@[ ! -d mainspring-demo/.mainspring ] || $(BIN)/mainspring down --home mainspring-demo/.mainspring
 	rm -rf mainspring-demo
 	$(BIN)/mainspring demo $(ARGS)
 
-test: lint
+test: lint system
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(VENV)/installed
@@ -34,6 +37,22 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
+
+# Programs of others that tests drive. A machine that lacks them and cannot install them still
+# tests everything else: those tests are skipped by name.
+system:
+	@missing=''; \
+	command -v chromium >/dev/null || missing+=' chromium'; \
+	command -v chromedriver >/dev/null || missing+=' chromium-driver'; \
+	command -v promtool >/dev/null || missing+=' prometheus'; \
+	command -v curl >/dev/null || missing+=' curl'; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing$$missing"; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			$$missing fonts-dejavu-core >/dev/null; \
+	else \
+		echo "missing, and their tests will be skipped:$$missing" >&2; fi
 
 clean:
 	rm -rf $(VENV) build dist .mainspring mainspring-demo .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 OF_A_VIEWER = {
     "project.status", "data.log", "data.show", "data.quarantine", "run.list", "run.show",
-    "endpoint.show", "event.list", "audit.verify", "prediction.trace",
+    "endpoint.show",
+    "endpoint.counts", "endpoint.windows", "event.list", "audit.verify", "prediction.trace",
+    "run.output", "label.list",
+    "endpoint.watermark", "routes.show",
 }  # fmt: skip
 OF_AN_APPROVER_NOT_AN_EDITOR = {
     "endpoint.approve", "endpoint.reject", "endpoint.promote", "endpoint.rollback",
 }  # fmt: skip
-OF_AN_ADMIN_ONLY = {"access.grant", "access.revoke", "access.issue"}
+OF_AN_ADMIN_ONLY = {
+    "access.grant", "access.revoke", "access.issue", "access.list", "token.revoke", "token.list",
+}  # fmt: skip
 
 
 def content(world: "World") -> list[str]:

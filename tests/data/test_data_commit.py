@@ -249,6 +249,22 @@ def test_a_second_commit_waits_for_the_lease_of_the_first(room: Room) -> None:
     assert isinstance(room.datasets.begin(FLIGHTS, token="other:1", owner="bob"), CommitLease)
 
 
+def test_who_asks_again_because_the_answer_was_lost_is_not_kept_out_by_his_own_lease(
+    room: Room,
+) -> None:
+    lost = room.datasets.begin(FLIGHTS, token="loader:1", owner="ann", attempt="a" * 32)
+
+    with pytest.raises(Leased, match="ann"):
+        room.datasets.begin(FLIGHTS, token="loader:1", owner="ann", attempt="b" * 32)
+    again = room.datasets.begin(FLIGHTS, token="loader:1", owner="ann", attempt="a" * 32)
+
+    assert isinstance(lost, CommitLease)
+    assert isinstance(again, CommitLease)
+    room.datasets.abandon(lost)
+    done = room.datasets.finish(again, room.datasets.write(again, flights("a")), actor="ann")
+    assert (done.version, done.rows) == (1, 1)
+
+
 def test_two_commits_at_once_both_land_or_one_is_told_to_wait(room: Room) -> None:
     def commit(number: int) -> str:
         try:

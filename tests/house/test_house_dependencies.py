@@ -29,7 +29,8 @@ def _imported(path: Path) -> set[str]:
 
 def test_every_library_that_the_source_imports_is_declared() -> None:
     required = {_name(one) for one in PROJECT["dependencies"]}
-    optional = required | {_name(one) for one in PROJECT["optional-dependencies"]["train"]}
+    extras = PROJECT["optional-dependencies"]
+    optional = required | {_name(one) for one in [*extras["train"], *extras["demo"]]}
     distributions = packages_distributions()
     source = ROOT / "src" / "mainspring"
 

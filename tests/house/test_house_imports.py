@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("numpy", "polars", "sqlalchemy", "scipy", "onnx", "onnxruntime", "deltalake", "pandas")
-NOT_IN_A_WORKER = ("polars", "sqlalchemy", "fastapi", "scipy", "onnx", "pandas", "deltalake")
+NOT_IN_A_WORKER = (
+    *("polars", "sqlalchemy", "fastapi", "scipy", "onnx", "pandas", "deltalake"),
+    *("starlette", "uvicorn", "jinja2", "prometheus_client"),
+)
 
 
 def _loaded_after(statement: str) -> set[str]:
@@ -35,7 +38,9 @@ def test_importing_the_command_line_loads_no_heavy_library() -> None:
     assert not _loaded_after("import mainspring.cli").intersection(HEAVY)
 
 
-@pytest.mark.parametrize("room", ["serving.engine", "formats.routes", "formats.segment"])
+@pytest.mark.parametrize(
+    "room", ["serving.worker", "serving.engine", "formats.routes", "formats.segment"]
+)
 def test_a_worker_loads_nothing_it_does_not_serve_with(room: str) -> None:
     assert not _loaded_after(f"import mainspring.{room}").intersection(NOT_IN_A_WORKER)
 

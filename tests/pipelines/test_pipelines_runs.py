@@ -255,7 +255,7 @@ def test_a_step_and_what_it_logged_are_kept_together_or_not_at_all(workshop: "Wo
     reports.log(Logged(params={"depth": "6"}))
 
     conflict = StepOutputs({"result": artifact}, Logged(params={"depth": "7"}))
-    with pytest.raises(Refused, match="'depth' is '6' already"):
+    with pytest.raises(Refused, match="key='depth' was already logged with value='6'"):
         reports.record_step(key=key, step="train", outputs=conflict)
     assert reports.step_outputs(key) is None
 

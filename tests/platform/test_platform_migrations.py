@@ -13,13 +13,14 @@ from mainspring.loop.tables import METADATA as LOOP
 from mainspring.monitoring.tables import METADATA as MONITORING
 from mainspring.pipelines.tables import METADATA as PIPELINES
 from mainspring.platform import DERIVATIONS, Platform
+from mainspring.registry.tables import METADATA as REGISTRY
 from mainspring.store.chain import METADATA as STORE
 from mainspring.tracking.tables import METADATA as TRACKING
 
 
 def test_a_migrated_home_has_the_declared_tables(tmp_path: Path) -> None:
     declared = MetaData()
-    for metadata in (STORE, FEATURES, MONITORING, PIPELINES, TRACKING, LOOP):
+    for metadata in (STORE, FEATURES, MONITORING, PIPELINES, REGISTRY, TRACKING, LOOP):
         for table in metadata.tables.values():
             table.to_metadata(declared)
     for derivation in DERIVATIONS:

@@ -23,6 +23,9 @@ from mainspring.core.events import (
     Committed,
     Granted,
     Judged,
+    ModelCreated,
+    ModelDeleted,
+    ModelRenamed,
     Promoted,
     Purged,
     Registered,
@@ -37,6 +40,7 @@ from mainspring.core.events import (
     TokenIssued,
     TokenRevoked,
     VerdictLapsed,
+    VersionDeleted,
 )
 from mainspring.core.ids import Digest, Id, Subject
 from mainspring.data.spec import Dataset, not_null
@@ -125,6 +129,15 @@ HISTORY: list[tuple[str, str, AnyEvent]] = [
     ("model", "wear", Aliased(model="wear", alias="best", version="1")),
     ("model", "wear", Aliased(model="wear", alias="gone", version="1")),
     ("model", "wear", Aliased(model="wear", alias="gone", version=None)),
+    ("model", "notebook", ModelCreated(model="notebook")),
+    ("model", "notebook", msgspec.structs.replace(registered("1"), model="notebook")),
+    ("model", "notebook", msgspec.structs.replace(registered("2"), model="notebook")),
+    ("model", "notebook", Aliased(model="notebook", alias="best", version="2")),
+    ("model", "notebook", ModelRenamed(model="notebook", name="script")),
+    ("model", "script", VersionDeleted(model="script", version="2")),
+    ("model", "gone", ModelCreated(model="gone")),
+    ("model", "gone", msgspec.structs.replace(registered("1"), model="gone", source="s3://b/m")),
+    ("model", "gone", ModelDeleted(model="gone")),
     ("version", "wear:1", judged("1", "1", "pass", None)),
     ("endpoint", "wear", promoted("1", "1", None, "first")),
     ("model", "wear", registered("2")),

@@ -493,3 +493,46 @@ def test_a_swap_under_load_fails_no_request_and_names_the_version_that_answered(
     assert len(blocks) == sum(asked)
     assert len({block.prediction for block in blocks}) == len(blocks)
     assert len({block.versions[0] for block in blocks}) > 1
+
+
+def test_the_memory_of_answers_is_bounded_by_rows_too(world: World) -> None:
+    world.publish(1, live(world.model(constant(0.5))))
+    engine = world.engine(remembered_rows=5)
+
+    first = engine.predict("default", "delay", rows("JFK", "LGA"), request_id="a")
+    second = engine.predict("default", "delay", rows("JFK", "LGA"), request_id="b")
+    engine.predict("default", "delay", rows("JFK", "LGA"), request_id="c")
+
+    assert engine.predict("default", "delay", rows("JFK", "LGA"), request_id="b") is second
+    assert engine.predict("default", "delay", rows("JFK", "LGA"), request_id="a") is not first
+
+
+def test_a_segment_ends_when_it_is_large(world: World) -> None:
+    world.publish(1, live(world.model(constant(0.5))))
+    engine = world.engine(segment_bytes=500)
+
+    answers = [engine.predict("default", "delay", rows("JFK")).prediction for _ in range(10)]
+
+    assert len(list(world.home.segments.iterdir())) > 2
+    assert [block.prediction for block in world.blocks()] == answers
+
+
+def test_a_successor_remembers_failed_rows_and_mixed_versions(world: World) -> None:
+    bad, fine = world.model(failing_at("EWR")), world.model(constant(0.25), golden=0.25)
+    world.publish(1, canary(bad, 0.5), live(fine, share=0.5))
+    asked = rows("EWR", "JFK", "LGA", "EWR", "BOS")
+    first = world.engine().predict("default", "delay", asked, request_id="a")
+    world.publish(2, live(bad))
+    failed = world.engine().predict("default", "delay", asked, request_id="b")
+
+    successor = world.engine()
+    successor.recall()
+    again = successor.predict("default", "delay", asked, request_id="a")
+    failed_again = successor.predict("default", "delay", asked, request_id="b")
+
+    assert again == first
+    assert len(set(first.versions)) == 2
+    assert any(first.fallback)
+    assert repr(failed_again) == repr(failed)
+    assert set(failed.errors) == {0, 3}
+    assert len(world.blocks()) == 2

@@ -14,9 +14,11 @@ from mainspring.core.clock import FrozenClock
 from mainspring.core.config import Config
 from mainspring.core.errors import StaleToken
 from mainspring.core.ids import Id
+from mainspring.formats.wire import Assignment
+from mainspring.loop.driver import IN_PROCESS
 from mainspring.pipelines.context import Logged
 from mainspring.pipelines.run import RunReport
-from mainspring.platform import Platform, Project
+from mainspring.platform import Platform
 from mainspring.store.leases import Leases
 
 
@@ -32,8 +34,8 @@ def first_attempt_dies(platform: Platform) -> tuple[Id, str]:
     client = local_client(platform, Config())
     seen: list[tuple[Id, str]] = []
 
-    def lease_only(project: Project, run: Id) -> None:
-        seen.append((run, project.stages.runs.lease(run, owner="dead").token))
+    def lease_only(assignment: Assignment) -> None:
+        seen.append((Id(assignment.run), assignment.token))
 
     platform.run_by(lease_only)
     driver = SmallDriver(platform, client, SmallWorld(), platform.clock)
@@ -66,14 +68,11 @@ def succeed(platform: Platform, during: Any) -> None:
     """Let the next owner's attempt do the work; `during` is called while it is under way."""
     client = local_client(platform, Config())
     caller = client._call
-    platform.leases.end_owner("dead")
+    platform.leases.end_owner(IN_PROCESS)
 
-    def work(project: Project, run: Id) -> None:
-        runs = project.stages.runs
-        held = runs.lease(run, owner="alive")
+    def work(assignment: Assignment) -> None:
         during()
-        runs.leases.release(held)
-        execute_run(platform, caller, project, run)  # type: ignore[arg-type]
+        execute_run(platform, caller, assignment)  # type: ignore[arg-type]
 
     platform.run_by(work)
     client.advance(ENDPOINT, START + timedelta(days=HISTORY))

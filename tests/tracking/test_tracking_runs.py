@@ -11,6 +11,7 @@ from mainspring.core.clock import FrozenClock
 from mainspring.core.errors import AlreadyExists, InvalidInput, NotFound, Refused
 from mainspring.core.ids import Digest, Id, digest_bytes
 from mainspring.store.database import Database
+from mainspring.tracking.limits import millis
 from mainspring.tracking.run import Batch, Point
 from mainspring.tracking.tables import METADATA
 from mainspring.tracking.tracking import Tracking
@@ -41,14 +42,14 @@ def tracking(database: Database, clock: FrozenClock) -> Tracking:
 
 
 def point(value: float, step: int, seconds: int = 0, key: str = "auc") -> Point:
-    return Point(key, value, step, START + timedelta(seconds=seconds))
+    return Point(key, value, step, millis(START + timedelta(seconds=seconds)))
 
 
 def test_a_parameter_keeps_its_first_value(tracking: Tracking) -> None:
     tracking.log(RUN, Batch(params={"depth": "6"}))
     tracking.log(RUN, Batch(params={"depth": "6"}))
 
-    with pytest.raises(Refused, match="'depth' is '6' already, found '7'"):
+    with pytest.raises(Refused, match="key='depth' was already logged with value='6'"):
         tracking.log(RUN, Batch(params={"rounds": "5", "depth": "7"}, tags={"a": "b"}))
 
     assert tracking.get(RUN).params == {"depth": "6"}
@@ -161,10 +162,11 @@ def test_a_deleted_run_is_hidden_refuses_logs_and_comes_back_whole(tracking: Tra
 
 def test_runs_are_listed_newest_first_by_experiment(tracking: Tracking, clock: FrozenClock) -> None:
     clock.advance(timedelta(seconds=1))
-    tracking.create_run(OTHER, name="b", experiment="trial")
+    trial = tracking.experiments.create("trial")
+    tracking.create_run(OTHER, name="b", experiment=trial)
 
     assert [row.run for row in tracking.list()] == [OTHER, RUN]
-    assert [row.run for row in tracking.list(experiment="trial")] == [OTHER]
+    assert [row.run for row in tracking.list(experiment=trial)] == [OTHER]
 
 
 def test_an_ended_run_keeps_its_end(tracking: Tracking, clock: FrozenClock) -> None:
@@ -210,7 +212,7 @@ def test_projects_do_not_see_each_other(
     stranger = Tracking("other", database=database, clock=clock)
     tracking.log(RUN, Batch(params={"a": "1"}))
 
-    with pytest.raises(NotFound, match="of project 'other'"):
+    with pytest.raises(NotFound, match="in project 'other'"):
         stranger.get(RUN)
     stranger.create_run(RUN, name="theirs")
     stranger.log(RUN, Batch(params={"a": "2"}))

@@ -37,11 +37,20 @@ class IssuedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedToken:
+    """A token that is accepted, and whose it is."""
+
+    token: Id
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """Roles and tokens of one project.
 
     Attributes:
         local_actor: Name of the person at this machine.
+        publish: Tells the data plane of what changed, before a verb returns.
     """
 
     project: str
@@ -49,6 +58,7 @@ class Access:
     ledger: Ledger
     ids: IdSource
     local_actor: str = "local"
+    publish: Callable[[], None] = lambda: None
 
     def identify(self, token: str | None, *, local: bool) -> Actor:
         """Say who calls.
@@ -94,7 +104,10 @@ class Access:
         """Give an actor a role; the one before is replaced."""
         if role not in ROLES:
             raise InvalidInput(f"role {role!r}: expected one of {', '.join(ROLES)}")
-        return self.ledger.append(self._subject(name), Granted(name=name, role=role), actor=actor)
+        granted = Granted(name=name, role=role)
+        fact = self.ledger.append(self._subject(name), granted, actor=actor)
+        self.publish()
+        return fact
 
     def revoke(self, name: str, *, actor: str) -> Fact:
         """Take an actor's role and all their tokens.
@@ -163,6 +176,13 @@ class Access:
         with self.database.read() as connection:
             return [Actor(*row) for row in connection.execute(rows.order_by(GRANT.c.name))]
 
+    def tokens(self) -> tuple[AcceptedToken, ...]:
+        """List the tokens that are accepted, oldest first."""
+        rows = select(TOKEN.c.token, TOKEN.c.name).where(TOKEN.c.project == self.project)
+        with self.database.read() as connection:
+            found = connection.execute(rows.order_by(TOKEN.c.token))
+            return tuple(AcceptedToken(*row) for row in found)
+
     def _of_token(self, connection: Connection, token: str) -> Actor:
         hashed = digest_bytes(token.encode())
         # The hash finds the row; the comparison takes the same time wherever they differ.
@@ -210,7 +230,9 @@ class Access:
         actor: str,
         also: Callable[[Connection], None],
     ) -> Fact:
-        return self.ledger.append_all([Draft(subject, event)], actor=actor, also=also)[0]
+        fact = self.ledger.append_all([Draft(subject, event)], actor=actor, also=also)[0]
+        self.publish()
+        return fact
 
     def _subject(self, name: str) -> Subject:
         return Subject(self.project, "actor", checked_name(name, what="actor"))

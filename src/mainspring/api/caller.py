@@ -6,7 +6,7 @@ import msgspec
 
 from mainspring.access.actors import Actor
 from mainspring.api.table import TABLE
-from mainspring.api.verb import Call, Request, Verb
+from mainspring.api.verb import Call, Question, Request, Verb
 from mainspring.core.errors import InvalidInput, NotFound
 from mainspring.platform import Platform
 
@@ -26,7 +26,7 @@ class MemoryCaller:
         self._platform = platform
         self._actor = actor
 
-    def __call__(self, verb: Verb[Q, A], request: Q) -> A:
+    def __call__(self, verb: Question[Q, A], request: Q) -> A:
         """Check the permission, then do it.
 
         Raises:
@@ -34,7 +34,8 @@ class MemoryCaller:
         """
         project = self._platform.project(request.project)
         project.access.check(self._actor, verb.resource, verb.action)
-        return verb.function(Call(self._platform, project, self._actor.name), request)
+        answering: Verb[Q, A] = verb if isinstance(verb, Verb) else TABLE[verb.name]
+        return answering.function(Call(self._platform, project, self._actor.name), request)
 
     def by_name(self, name: str, body: bytes) -> bytes:
         """Call by the verb's name with JSON, as a wire would; errors in it are the caller's."""

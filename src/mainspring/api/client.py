@@ -2,37 +2,37 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import secrets
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+import msgspec
 import polars as pl
 
 from mainspring.api import arrow, data, endpoints, feed, ledger, project
 from mainspring.api import runs as verbs
-from mainspring.api.verb import Request, Verb
-from mainspring.core.errors import InvalidInput, MainspringError, NotFound
+from mainspring.api.attempts import Named
+from mainspring.api.reports import Caller
+from mainspring.api.verb import Request
+from mainspring.core.errors import InvalidInput, MainspringError, NotFound, TimedOut
 from mainspring.core.events import Committed
 from mainspring.core.ids import Id
 from mainspring.data.writing import CommitLease, RowWriter
 from mainspring.governance.audit import AuditAnswer
 from mainspring.governance.trace import Trace
 from mainspring.loop.declaration import read_declaration
+from mainspring.loop.history import Length, WindowHistory
 from mainspring.loop.report import EndpointReport
 from mainspring.monitoring.labels import Label
 
-Q = TypeVar("Q", bound=Request)
-A = TypeVar("A")
+PATIENCE_S = 3600.0
+"""How long a call waits for the loop to settle: trainings take their time."""
 
-
-class Caller(Protocol):
-    """Calls a verb: in memory, or over a wire."""
-
-    def __call__(self, verb: Verb[Q, A], request: Q) -> A:
-        """Give the verb's answer, or raise its error."""
-        ...
+FOLLOW_PAUSE_S = 0.2
 
 
 class Client:
@@ -64,9 +64,9 @@ class Client:
 
     def commit(self, dataset: str, frame: pl.DataFrame, *, token: str) -> Committed:
         """Commit rows as a new version; the same token again has no second effect."""
-        begun = self._call(
-            data.BEGIN, data.Begin(project=self._project, dataset=dataset, token=token)
-        )
+        attempt = secrets.token_hex(16)
+        asked = data.Begin(project=self._project, dataset=dataset, token=token, attempt=attempt)
+        begun = self._call(data.BEGIN, asked)
         if begun.done is not None:
             return begun.done
         assert begun.lease is not None
@@ -126,24 +126,85 @@ class Client:
         )
         return self._call(feed.LABEL, request)
 
-    def advance(self, endpoint: str, until: datetime, *, settle: bool = True) -> feed.Advanced:
-        """Move the watermark on and wait until the loop is settled."""
+    def advance(
+        self,
+        endpoint: str,
+        until: datetime,
+        *,
+        settle: bool = True,
+        patience_s: float = PATIENCE_S,
+    ) -> feed.Advanced:
+        """Move the watermark on and wait until the loop is settled, or a step of it fails.
+
+        Raises:
+            TimedOut: It took longer than the patience; the watermark has moved all the same.
+        """
         request = feed.Advance(project=self._project, endpoint=endpoint, until=until, settle=settle)
-        return self._call(feed.ADVANCE, request)
+        ends = time.monotonic() + patience_s
+        steps: tuple[str, ...] = ()
+        while True:
+            left = ends - time.monotonic()
+            wait_s = min(max(left, 0.0), request.wait_s)
+            answer = self._call(feed.ADVANCE, msgspec.structs.replace(request, wait_s=wait_s))
+            steps += answer.steps
+            if answer.settled or answer.error is not None or not settle:
+                return msgspec.structs.replace(answer, steps=steps)
+            if left <= 0:
+                raise _impatient(endpoint, answer.waiting, patience_s)
+
+    def watermark(self, endpoint: str) -> datetime | None:
+        """Say up to where an endpoint's source has delivered."""
+        request = endpoints.Name(project=self._project, endpoint=endpoint)
+        return self._call(feed.WATERMARK, request).watermark
 
     # --- runs
 
     def start_run(
-        self, endpoint: str, parameters: Sequence[str], *, token: str | None
+        self,
+        endpoint: str,
+        parameters: Sequence[str],
+        *,
+        token: str | None,
+        patience_s: float = PATIENCE_S,
     ) -> verbs.Started:
-        """Train a candidate now; parameters are `name=value`."""
+        """Train a candidate now and wait until the loop is settled; parameters are `name=value`.
+
+        Raises:
+            TimedOut: It took longer than the patience; the run goes on.
+        """
         request = verbs.Start(
             project=self._project,
             endpoint=endpoint,
             parameters=parse_parameters(parameters),
-            token=token,
+            # Asked again after a lost answer, or to go on waiting, it is the same run.
+            token=token or secrets.token_hex(16),
         )
-        return self._call(verbs.START, request)
+        ends = time.monotonic() + patience_s
+        while True:
+            left = ends - time.monotonic()
+            wait_s = min(max(left, 0.0), request.wait_s)
+            answer = self._call(verbs.START, msgspec.structs.replace(request, wait_s=wait_s))
+            if answer.settled or answer.error is not None:
+                return answer
+            if left <= 0:
+                raise _impatient(endpoint, answer.waiting, patience_s)
+
+    def cancel_run(self, run: str, comment: str) -> verbs.RunDetail:
+        """Close an open run as cancelled and stop its process."""
+        request = verbs.Cancel(project=self._project, run=Id(run), comment=comment)
+        return self._call(verbs.CANCEL, request)
+
+    def run_output(self, run: str, *, follow: bool = False) -> Iterator[str]:
+        """Give a run's log line by line; following, until the run has ended."""
+        request = verbs.Output(project=self._project, run=Id(run))
+        while True:
+            answer = self._call(verbs.OUTPUT, request)
+            yield from answer.lines
+            if answer.ended or not (answer.lines or follow):
+                return
+            if not answer.lines:
+                time.sleep(FOLLOW_PAUSE_S)
+            request = msgspec.structs.replace(request, offset=answer.next)
 
     def runs(self, endpoint: str | None = None) -> verbs.Runs:
         """List runs, newest first."""
@@ -151,13 +212,22 @@ class Client:
 
     def run(self, run: str) -> verbs.RunDetail:
         """Show one run."""
-        return self._call(verbs.SHOW, verbs.Named(project=self._project, run=Id(run)))
+        return self._call(verbs.SHOW, Named(project=self._project, run=Id(run)))
 
     # --- endpoints
 
     def endpoint(self, name: str) -> EndpointReport:
         """Report an endpoint."""
         return self._call(endpoints.SHOW, endpoints.Name(project=self._project, endpoint=name))
+
+    def windows(self, name: str, window: Length = "7d") -> WindowHistory:
+        """Report traffic and quality by window, against the first version, frozen."""
+        request = endpoints.Windows(project=self._project, endpoint=name, window=window)
+        return self._call(endpoints.WINDOWS, request)
+
+    def counts(self, name: str) -> endpoints.CountsAnswer:
+        """Count an endpoint's predictions, labels and outcomes."""
+        return self._call(endpoints.COUNTS, endpoints.Name(project=self._project, endpoint=name))
 
     def answer_approval(
         self, name: str, version: str, agree: bool, comment: str, *, expect: int | None = None
@@ -207,6 +277,13 @@ class Client:
             comment=comment,
             expect=expect,
         )
+
+
+def _impatient(endpoint: str, waiting: str, patience_s: float) -> TimedOut:
+    return TimedOut(
+        f"endpoint {endpoint!r}: its loop is not settled after {patience_s:g} s ({waiting}); it "
+        "goes on: ask again, or see `mainspring status`"
+    )
 
 
 def read_table(file: Path, content: bytes) -> pl.DataFrame:

@@ -19,6 +19,9 @@ class Begin(Request, frozen=True, kw_only=True):
 
     dataset: str
     token: str
+    attempt: str = ""
+    """Made anew by the caller for each commit. Who asks again with the same one, because the answer
+    was lost, is not kept out by the lease that it was given then."""
 
 
 class Begun(Answer, frozen=True, kw_only=True):
@@ -71,7 +74,7 @@ class Versions(Answer, frozen=True, kw_only=True):
 def begin(call: Call, request: Begin) -> Begun:
     """Take the dataset's lease for a commit."""
     found = call.project.stages.datasets.begin(
-        request.dataset, token=request.token, owner=call.actor
+        request.dataset, token=request.token, owner=call.actor, attempt=request.attempt
     )
     if isinstance(found, Committed):
         return Begun(lease=None, done=found)

@@ -50,6 +50,7 @@ def apply(call: Call, request: Apply) -> ApplyDone:
         )
         ledger.append(subject, event, actor=call.actor, expect=seen)
         publish_routes(stages)
+        call.platform.wake(call.project)
     return ApplyDone(
         digest=digest,
         changed=changed,

@@ -1,11 +1,24 @@
 """A running attempt's reports, as calls of verbs."""
 
-from mainspring.api import runs
-from mainspring.api.client import Caller
+from typing import Protocol, TypeVar
+
+from mainspring.api import attempts
+from mainspring.api.verb import Question, Request
 from mainspring.core.ids import Digest, Id
 from mainspring.pipelines.artifact import StepOutputs
 from mainspring.pipelines.context import Logged
 from mainspring.pipelines.run import Closed, RunReport
+
+Q = TypeVar("Q", bound=Request)
+A = TypeVar("A")
+
+
+class Caller(Protocol):
+    """Calls a verb: in memory, or over a wire."""
+
+    def __call__(self, verb: Question[Q, A], request: Q) -> A:
+        """Give the verb's answer, or raise its error."""
+        ...
 
 
 class VerbReports:
@@ -19,11 +32,12 @@ class VerbReports:
 
     def step_outputs(self, key: Digest) -> StepOutputs | None:
         """Give what a step of this key gave before."""
-        return self._call(runs.STEP_KNOWN, runs.StepKey(project=self._project, key=key)).outputs
+        asked = attempts.StepKey(project=self._project, key=key)
+        return self._call(attempts.STEP_KNOWN, asked).outputs
 
     def record_step(self, *, key: Digest, step: str, outputs: StepOutputs) -> None:
         """Keep a step's outputs under its key."""
-        request = runs.StepDone(
+        request = attempts.StepDone(
             project=self._project,
             run=self._run,
             token=self._token,
@@ -31,21 +45,29 @@ class VerbReports:
             step=step,
             outputs=outputs,
         )
-        self._call(runs.STEP_DONE, request)
+        self._call(attempts.STEP_DONE, request)
 
     def log(self, logged: Logged) -> None:
         """Note something in the run."""
-        self._call(
-            runs.LOG,
-            runs.Log(project=self._project, run=self._run, token=self._token, logged=logged),
+        request = attempts.Log(
+            project=self._project, run=self._run, token=self._token, logged=logged
         )
+        self._call(attempts.LOG, request)
 
     def renew(self) -> None:
         """Give a sign of life."""
-        held = runs.Held(project=self._project, run=self._run, token=self._token)
-        self._call(runs.RENEW, held)
+        self._call(attempts.RENEW, self._held())
+
+    def leave(self) -> None:
+        """End the attempt and not the run: the next attempt goes on where this one was."""
+        self._call(attempts.LEAVE, self._held())
 
     def finish(self, report: RunReport) -> Closed:
         """Close the run."""
-        request = runs.Close(project=self._project, run=self._run, token=self._token, report=report)
-        return self._call(runs.CLOSE, request)
+        request = attempts.Close(
+            project=self._project, run=self._run, token=self._token, report=report
+        )
+        return self._call(attempts.CLOSE, request)
+
+    def _held(self) -> attempts.Held:
+        return attempts.Held(project=self._project, run=self._run, token=self._token)

@@ -1,14 +1,17 @@
 """A verb: one thing a user or a program may ask, with its route and its permission."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import msgspec
 
 from mainspring.core.errors import InvalidInput
 from mainspring.core.ids import Subject
-from mainspring.platform import Platform, Project
+
+if TYPE_CHECKING:
+    # A run's process asks verbs, and needs neither the platform nor its database for it.
+    from mainspring.platform import Platform, Project
 
 Q = TypeVar("Q", bound="Request")
 A = TypeVar("A")
@@ -28,8 +31,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Call:
     """Who asks what of which project."""
 
-    platform: Platform
-    project: Project
+    platform: "Platform"
+    project: "Project"
     actor: str
 
     def subject(self, kind: str, name: str) -> Subject:
@@ -38,10 +41,12 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Verb(Generic[Q, A]):
-    """One row of the table.
+class Question(Generic[Q, A]):
+    """What may be asked, without the function that answers: enough for a caller on a wire.
 
     `resource` and `action` are what a role must allow; a verb without them cannot be written.
+    A caller whose connection broke asks again, unless doing it twice could be wrong: then
+    `repeatable` is false.
     """
 
     name: str
@@ -50,12 +55,33 @@ class Verb(Generic[Q, A]):
     action: str
     request: type[Q]
     answer: type[A]
-    function: Callable[[Call, Q], A]
+    repeatable: bool = field(default=True, kw_only=True)
 
     @property
     def path(self) -> str:
         """The native route, below `/api/v1`."""
         return "/" + self.name.replace(".", "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(Question[Q, A]):
+    """One row of the table: a question and what answers it."""
+
+    function: Callable[[Call, Q], A]
+
+    @classmethod
+    def answering(cls, question: Question[Q, A], function: Callable[[Call, Q], A]) -> Self:
+        """Give a question its function."""
+        return cls(
+            question.name,
+            question.method,
+            question.resource,
+            question.action,
+            question.request,
+            question.answer,
+            function,
+            repeatable=question.repeatable,
+        )
 
 
 def bounded(name: str, value: int, low: int, high: int) -> int:

@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from mainspring.cli import audit, data, endpoint, project, run
+from mainspring.cli import audit, backup, data, endpoint, project, run, up
 
 app = App(
     name="mainspring",
@@ -12,9 +12,13 @@ app = App(
 )
 app.command(project.init)
 app.command(project.apply)
+app.command(up.up)
+app.command(up.down)
 app.command(project.status)
 app.command(project.config)
 app.command(project.demo)
+app.command(backup.backup)
+app.command(backup.restore)
 app.command(audit.trace)
 app.command(audit.events)
 app.command(audit.audit)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,11 @@ def print_answer(answer: Any, *, as_json: bool) -> None:
     for name, value in plain.items():
         if name != "type":
             print(f"{name:>24}  {_text(value)}")
+
+
+def print_json(answer: Any, more: Mapping[str, Any]) -> None:
+    """Print an answer's fields as JSON, and more fields behind them."""
+    print(json.dumps({**_plain(answer), **_plain(more)}, indent=2, ensure_ascii=False))
 
 
 def print_rows(rows: Sequence[Any], columns: Sequence[str], *, as_json: bool, empty: str) -> None:

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from mainspring.cli.printing import print_answer, print_rows
+from mainspring.cli.platform import platform_fields, print_platform
+from mainspring.cli.printing import print_answer, print_json, print_rows
 from mainspring.cli.session import (
     DEFAULT_HOME,
     DEFAULTS,
     Common,
+    home_of,
     opened,
     project_directory,
     settings,
+    what_is_up,
 )
 from mainspring.core.errors import AlreadyExists, NotFound
 
@@ -62,11 +65,17 @@ def apply(file: Path | None = None, /, *, common: Common = DEFAULTS) -> None:
 
 
 def status(*, common: Common = DEFAULTS) -> None:
-    """Say what every endpoint serves, does and waits for."""
+    """Say what is up, and what every endpoint serves, does and waits for."""
+    config, _, directory = settings(common)
+    home = home_of(config, directory)
+    roster = what_is_up(home)
+    if roster is not None and not common.json:
+        # Before the endpoints: while control restarts, those have to wait.
+        print_platform(roster, home)
     with opened(common) as client:
         answer = client.status()
     if common.json:
-        print_answer(answer, as_json=True)
+        print_json(answer, {} if roster is None else {"platform": platform_fields(roster, home)})
         return
     columns = ["endpoint", "live", "now", "rollout", "alarms", "waiting", "error"]
     print_rows(
@@ -96,6 +105,8 @@ def demo(
     /,
     *,
     days: Annotated[int, Parameter(help="Stop after so many days; 0 = the whole year")] = 0,
+    exit: Annotated[bool, Parameter(negative="")] = False,
+    kills: bool = True,
     common: Common = DEFAULTS,
 ) -> int:
     """Close the loop on the flights that left New York in 2013.
@@ -103,11 +114,14 @@ def demo(
     Args:
         directory: A fresh directory for the demo's project and home.
         days: Days to replay after 31 March.
+        exit: End when all is shown; otherwise the platform and its console stay until Ctrl-C.
+        kills: Kill the control process once and a worker once on the way.
         common: Options of every command.
 
     Returns:
         0 when every claim of the demo held, else 1.
     """
-    from mainspring.demo.show import run_demo
+    from mainspring.demo.show import Wishes, run_demo
 
-    return run_demo(directory, days_at_most=days or None, as_json=common.json)
+    wishes = Wishes(days=days or None, json=common.json, exit=exit, kills=kills)
+    return run_demo(directory, wishes)

@@ -1,5 +1,6 @@
 """Commands of pipeline runs."""
 
+import json
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -30,6 +31,39 @@ def start(
     with opened(common) as client:
         answer = client.start_run(endpoint, parameter or [], token=token)
     print_answer(answer, as_json=common.json)
+
+
+@run.command
+def cancel(run_id: str, /, *, comment: str, common: Common = DEFAULTS) -> None:
+    """End an open run without a result, and stop its process.
+
+    Args:
+        run_id: Id of the run.
+        comment: Why; it stands in the ledger.
+        common: Options of every command.
+    """
+    with opened(common) as client:
+        print_answer(client.cancel_run(run_id, comment), as_json=common.json)
+
+
+@run.command
+def logs(
+    run_id: str,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(alias="-f", negative="")] = False,
+    common: Common = DEFAULTS,
+) -> None:
+    """Print what a run's steps printed and logged, one line `<time> <step> <stream> | <text>`.
+
+    Args:
+        run_id: Id of the run.
+        follow: Go on as it is written, until the run has ended.
+        common: Options of every command.
+    """
+    with opened(common) as client:
+        for line in client.run_output(run_id, follow=follow):
+            print(json.dumps(line, ensure_ascii=False) if common.json else line, flush=True)
 
 
 @run.command(name="list")

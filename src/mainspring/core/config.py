@@ -39,6 +39,20 @@ class Config:
     )
     loaded_models: int = _setting(16, "models a worker keeps loaded at most")
     bootstrap_seed: int = _setting(2013, "seed of the gate's resampling")
+    host: str = _setting("127.0.0.1", "address that `mainspring up` listens on")
+    port: int = _setting(8700, "port of the API and the console; 0 takes a free one")
+    inference_port: int = _setting(8701, "port of the inference workers; 0 takes a free one")
+    workers: int = _setting(2, "inference worker processes")
+    allowed_hosts: str = _setting(
+        "", "further names by which browsers and clients may call, separated by commas"
+    )
+    request_limit_mib: int = _setting(64, "largest request body, in MiB, checked before parsing")
+    drain_s: float = _setting(10.0, "seconds that a stopping process has to finish its work")
+    loop_tick_s: float = _setting(5.0, "seconds after which the loop looks without being woken")
+    spare_run_s: float = _setting(
+        300.0, "seconds that a process stays ready for the next run, libraries loaded; 0: none"
+    )
+    interpreter: str = _setting("", "Python that runs execute in; empty: the platform's own")
 
 
 @dataclass(frozen=True, slots=True)

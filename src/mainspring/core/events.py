@@ -118,6 +118,35 @@ class Registered(Event, frozen=True, tag=True):
     as_of: datetime | None
     pins: dict[str, int]
     opaque: bool
+    source: str | None = None
+    """Where the client said that the model lies; null for a run's own folder."""
+
+
+class ModelCreated(Event, frozen=True, tag=True):
+    """A model's name was taken before its first version."""
+
+    model: str
+
+
+class ModelRenamed(Event, frozen=True, tag=True):
+    """A model took another name; its versions and aliases went along."""
+
+    model: str
+    name: str
+    """The new one."""
+
+
+class ModelDeleted(Event, frozen=True, tag=True):
+    """A model was deleted with its versions and aliases."""
+
+    model: str
+
+
+class VersionDeleted(Event, frozen=True, tag=True):
+    """A version was deleted, and the aliases that pointed to it."""
+
+    model: str
+    version: str
 
 
 class Aliased(Event, frozen=True, tag=True):
@@ -334,7 +363,11 @@ AnyEvent = (
     | CommitRefused
     | RunOpened
     | RunClosed
+    | ModelCreated
+    | ModelRenamed
+    | ModelDeleted
     | Registered
+    | VersionDeleted
     | Aliased
     | Judged
     | VerdictLapsed

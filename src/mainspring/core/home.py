@@ -37,9 +37,29 @@ class Home:
         return self.root / "routes.json"
 
     @property
+    def tokens(self) -> Path:
+        """The accepted tokens, as hashes, for the inference workers."""
+        return self.root / "tokens.json"
+
+    @property
     def segments(self) -> Path:
         """One append-only request log per worker start."""
         return self.root / "segments"
+
+    @property
+    def roster(self) -> Path:
+        """Addresses and processes of the platform while it is up, written by the supervisor."""
+        return self.root / "up.json"
+
+    @property
+    def workers(self) -> Path:
+        """What each inference worker serves and has counted, a file per worker."""
+        return self.root / "workers"
+
+    @property
+    def logs(self) -> Path:
+        """What the platform's own processes print, a file per role."""
+        return self.root / "logs"
 
     def blobs(self, project: str) -> Path:
         """The content-addressed store of one project."""

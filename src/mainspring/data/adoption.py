@@ -2,16 +2,10 @@
 
 import polars as pl
 
+from mainspring.data.pinned import TOKEN, rows_table
 from mainspring.data.spec import Dataset
 from mainspring.data.tables import VersionRow
-from mainspring.data.writing import (
-    ATTEMPT,
-    TOKEN,
-    Written,
-    describe,
-    quarantine_table,
-    rows_table,
-)
+from mainspring.data.writing import ATTEMPT, Written, describe, quarantine_table
 from mainspring.store.tables import DeltaTables
 
 

@@ -6,25 +6,19 @@ import polars as pl
 from sqlalchemy import Connection
 
 from mainspring.core.clock import Instant
-from mainspring.core.errors import ChecksFailed, Refused, StaleToken
+from mainspring.core.errors import ChecksFailed, Leased, Refused, StaleToken
 from mainspring.core.events import CommitRefused, Committed
 from mainspring.core.ids import Subject
 from mainspring.data.adoption import orphan, rejected_rows
 from mainspring.data.checks import split
 from mainspring.data.history import History
 from mainspring.data.keys import KnownValues
+from mainspring.data.pinned import TOKEN, Pinned, read_pinned, rows_table
 from mainspring.data.schema import conform
 from mainspring.data.spec import Dataset, Unique
 from mainspring.data.tables import VersionRow
 from mainspring.data.token import Token
-from mainspring.data.writing import (
-    TOKEN,
-    CommitLease,
-    RowWriter,
-    Written,
-    overtaken,
-    rows_table,
-)
+from mainspring.data.writing import CommitLease, RowWriter, Written, overtaken
 from mainspring.store.database import Database
 from mainspring.store.leases import Lease, Leases
 from mainspring.store.ledger import Draft, Ledger
@@ -87,15 +81,19 @@ class Datasets:
             self.abandon(lease)
             raise
 
-    def begin(self, dataset: Dataset | str, *, token: str, owner: str) -> CommitLease | Committed:
-        """Take the dataset's lease for a commit; a token already committed answers its event."""
+    def begin(
+        self, dataset: Dataset | str, *, token: str, owner: str, attempt: str = ""
+    ) -> CommitLease | Committed:
+        """Take the dataset's lease for a commit; a token already committed answers its event.
+
+        Args:
+            attempt: Of the caller's own making; the same again takes over the lease it was given.
+        """
         spec = self._spec(dataset)
         parsed = Token.parse(token)
         if (found := self._history.by_token(spec.name, parsed)) is not None:
             return found.event()
-        lease = self._leases.acquire(
-            self._project, KIND, spec.name, owner=owner, ttl=self._lease_ttl
-        )
+        lease = self._lease(spec.name, f"{owner} {attempt}".rstrip(), again=bool(attempt))
         try:
             given = self._begin_leased(spec, parsed, lease, actor=owner)
         except BaseException:
@@ -182,10 +180,22 @@ class Datasets:
 
     def read(self, dataset: Dataset | str, version: int | None = None) -> pl.LazyFrame:
         """Give the accepted rows up to a version, the newest unless said otherwise."""
+        return self.read_pinned(self.pinned(dataset, version))
+
+    def pinned(self, dataset: Dataset | str, version: int | None = None) -> Pinned:
+        """Say how a version is read, also by a process without the database."""
         found = self.version(dataset, version)
-        rows = self._tables.read(rows_table(found.dataset), version=found.delta_version)
-        tokens = self._history.tokens(found.dataset, found.version)
-        return rows.filter(pl.col(TOKEN).is_in(tokens)).drop(TOKEN)
+        return Pinned(
+            dataset=found.dataset,
+            version=found.version,
+            delta_version=found.delta_version,
+            tokens=tuple(self._history.tokens(found.dataset, found.version)),
+            digest=found.version_digest,
+        )
+
+    def read_pinned(self, pinned: Pinned) -> pl.LazyFrame:
+        """Give the accepted rows of a pinned version."""
+        return read_pinned(self._tables, pinned)
 
     def quarantine(self, dataset: Dataset | str, version: int | None = None) -> pl.DataFrame:
         """Give the rejected rows of one version, or of all.
@@ -211,6 +221,17 @@ class Datasets:
 
     def _spec(self, dataset: Dataset | str) -> Dataset:
         return self._history.spec(dataset) if isinstance(dataset, str) else dataset
+
+    def _lease(self, name: str, owner: str, *, again: bool) -> Lease:
+        try:
+            return self._leases.acquire(self._project, KIND, name, owner=owner, ttl=self._lease_ttl)
+        except Leased:
+            live = self._leases.live(self._project, KIND, name) if again else None
+            if live is None or live.owner != owner:
+                raise
+            # Its answer was lost, so nobody works under it; whoever did is refused from now on.
+            self._leases.release(live)
+            return self._lease(name, owner, again=False)
 
     def _begin_leased(
         self, spec: Dataset, token: Token, lease: Lease, *, actor: str

@@ -3,14 +3,16 @@
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from mainspring.core.clock import Instant
 from mainspring.core.errors import NotFound
+from mainspring.data.pinned import rows_table
 from mainspring.data.spec import Dataset
 from mainspring.data.tables import DATASET, NEWEST_FIRST, VERSION, VersionRow, spec_of, to_us
 from mainspring.data.tables import version_row as _version_row
 from mainspring.data.token import Token
+from mainspring.data.writing import quarantine_table
 from mainspring.store.database import Database
 
 # Built once: making a statement costs more than asking it.
@@ -126,3 +128,20 @@ class History:
         with self._database.read() as connection:
             row = connection.execute(statement, asked).one_or_none()
         return None if row is None else _version_row(row)
+
+
+def delta_versions(connection: Connection) -> dict[tuple[str, str], int]:
+    """Give by project and Delta table the newest version that a fact names."""
+    columns = VERSION.c
+    newest = select(
+        columns.project,
+        columns.dataset,
+        func.max(columns.delta_version),
+        func.max(columns.quarantine_delta_version),
+    ).group_by(columns.project, columns.dataset)
+    named = {}
+    for project, dataset, rows, quarantine in connection.execute(newest):
+        named[project, rows_table(dataset)] = rows
+        if quarantine is not None:
+            named[project, quarantine_table(dataset)] = quarantine
+    return named

@@ -17,14 +17,12 @@ from mainspring.core.ids import Digest
 from mainspring.data.checks import REASON, split
 from mainspring.data.digest import rows_digest
 from mainspring.data.keys import KnownValues
+from mainspring.data.pinned import TOKEN, rows_table
 from mainspring.data.schema import Types, conform
 from mainspring.data.spec import RESERVED_PREFIX, Dataset, Unique
 from mainspring.data.token import Token
 from mainspring.store.leases import Lease
 from mainspring.store.tables import DeltaTables
-
-TOKEN = f"{RESERVED_PREFIX}token"
-"""Column that says which commit a row came with: rows of a commit without a fact are not read."""
 
 ATTEMPT = f"{RESERVED_PREFIX}attempt"
 """Column of the quarantine: only the last attempt of a commit counts."""
@@ -71,11 +69,6 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     event_time_max: datetime | None
     arrival_max: datetime | None
     refused: tuple[str, ...] = ()
-
-
-def rows_table(dataset: str) -> str:
-    """Name the table of accepted rows."""
-    return f"dataset.{dataset}"
 
 
 def quarantine_table(dataset: str) -> str:

@@ -1,30 +1,28 @@
-"""Replay the flights of 2013 against a fresh home, as an ordinary client would send them.
+"""Replay the flights of 2013 against a running platform, as an ordinary client would send them.
 
 January to March are committed and train the first version. Then, hour by hour: push departures
 and weather, predict what is scheduled, send the labels of what has landed. Day by day: commit
-the same rows, advance the watermark, wait until the loop is settled.
+the same rows, advance the watermark, wait until the loop is settled. Within a day pushes,
+predictions and labels go side by side: a prediction waits for the push of its hour.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mainspring.api.client import Client
 from mainspring.core.errors import Refused
-from mainspring.core.home import Home
+from mainspring.demo.asking import Predictions
 from mainspring.demo.broken import Broken, plant_broken
 from mainspring.demo.feed import Feed, Span
 from mainspring.demo.flights import Flights, read_flights
 from mainspring.demo.phases import Phases
-from mainspring.loop.stages import Stages
 from mainspring.monitoring.labels import Label
-from mainspring.serving.engine import Engine, Rows
 
 ENDPOINT = "delay"
 START = datetime(2013, 4, 1, tzinfo=UTC)
@@ -34,24 +32,12 @@ BROKEN_SEED, BROKEN_ROWS = 2013, 200
 DATASETS = ("schedules", "departures", "landings", "weather_hourly")
 PUSHED = ("departures", "weather_hourly")
 PROJECT_FILE = Path(__file__).with_name("project.py")
+LANES = 2
+"""Pushes and labels, side by side with the predictions."""
 
 SWAPPED_FROM = datetime(2013, 6, 20, tzinfo=UTC)
 CALENDAR_FROM = datetime(2013, 6, 1, tzinfo=UTC)
 """From this day on, on the first of a month: it needs a candidate that is better offline."""
-
-
-@dataclass(slots=True)
-class Served:
-    """What the callers got, row by row."""
-
-    keys: list[str] = field(default_factory=list)
-    times_us: list[int] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    versions: list[str] = field(default_factory=list)
-    predictions: list[str] = field(default_factory=list)
-    fallbacks: int = 0
-    unanswered: int = 0
-    requests: int = 0
 
 
 @dataclass(slots=True)
@@ -65,20 +51,19 @@ class Planted:
 
 @dataclass(slots=True)
 class Replay:
-    """Everything a replay knows while it goes on, and what its report is made from."""
+    """Everything a replay knows while it goes on, and what its report is made from.
+
+    `at_noon` is called in the midst of each day's traffic: there the demo kills processes.
+    """
 
     client: Client
-    engine: Engine
-    home: Home
-    stages: Stages
+    predictions: Predictions
     flights: Flights
     broken: tuple[Broken, ...]
     phases: Phases
-    request: list[str]
-    """Columns that a request carries."""
-    served: Served = field(default_factory=Served)
+    lanes: ThreadPoolExecutor
+    at_noon: Callable[[datetime], None]
     planted: Planted = field(default_factory=Planted)
-    decided: list[tuple[datetime, str]] = field(default_factory=list)
     day: int = 0
     until: datetime = START
     idle: bool = False
@@ -90,7 +75,7 @@ class Replay:
             for name in DATASETS:
                 rows = self._feed(name).between(None, START)
                 self.client.commit(name, rows, token="flights:1")
-        with self.phases.of("push"):
+        with self.phases.of("push, predict, label"):
             for name in PUSHED:
                 rows = self._feed(name).between(START - WARM_UP, START)
                 self.client.push(name, rows, until=START, token="flights:1")
@@ -99,8 +84,8 @@ class Replay:
 
     def replay_day(self, span: Span) -> None:
         """Send one day, then let the loop look at it."""
-        for hour in span.hours():
-            self._replay_hour(hour)
+        with self.phases.of("push, predict, label"):
+            self._send(list(span.hours()))
         self.day += 1
         with self.phases.of("commit"):
             for name in DATASETS:
@@ -111,48 +96,53 @@ class Replay:
         with self.phases.of("train and judge"):
             self._plant(span.end)
 
-    def _replay_hour(self, hour: Span) -> None:
-        number = int(hour.end.timestamp()) // 3600
-        with self.phases.of("push"):
-            for name in PUSHED:
-                rows = self._feed(name).between(hour.start, hour.end)
-                self.client.push(name, rows, until=hour.end, token=f"flights:{number}")
-        with self.phases.of("predict"):
-            self._predict(self.flights.requests.between(hour.start, hour.end))
-        with self.phases.of("label"):
+    def _send(self, hours: list[Span]) -> None:
+        pushed: list[Future[None]] = [Future() for _ in hours]
+        pushing = self.lanes.submit(self._push_all, hours, pushed)
+        labelling = self.lanes.submit(self._label_all, hours)
+        for number, (hour, push) in enumerate(zip(hours, pushed, strict=True)):
+            push.result()
+            if number == len(hours) // 2:
+                self.at_noon(hour.start)
+            rows = self.flights.requests.between(hour.start, hour.end)
+            if rows.height:
+                self.predictions.ask(rows)
+        self.predictions.finish()
+        for lane in (pushing, labelling):
+            lane.result()
+
+    def _push_all(self, hours: list[Span], pushed: list[Future[None]]) -> None:
+        for hour, done in zip(hours, pushed, strict=True):
+            try:
+                self._push(hour)
+            except BaseException as error:
+                for rest in pushed:
+                    if not rest.done():
+                        rest.set_exception(error)
+                raise
+            done.set_result(None)
+
+    def _push(self, hour: Span) -> None:
+        for name in PUSHED:
+            rows = self._feed(name).between(hour.start, hour.end)
+            self.client.push(name, rows, until=hour.end, token=_token(hour))
+
+    def _label_all(self, hours: list[Span]) -> None:
+        for hour in hours:
             known = self.flights.labels.between(hour.start, hour.end)
             # What was scheduled before the replay began was never predicted.
             known = known.filter(pl.col("scheduled_at") > START)
             if known.height:
-                self.client.label(ENDPOINT, _labels(known), token=f"flights:{number}")
-
-    def _predict(self, requests: pl.DataFrame) -> None:
-        """Ask minute by minute, as the flights come due."""
-        if requests.is_empty():
-            return
-        for keys, times, columns in _minutes(requests, self.request):
-            answer = self.engine.predict("default", ENDPOINT, Rows(keys, times, columns))
-            served = self.served
-            served.requests += 1
-            served.keys += keys
-            served.times_us += times
-            served.scores += answer.outputs
-            served.versions += answer.versions
-            served.predictions += [f"{answer.prediction}:{row}" for row in range(len(keys))]
-            served.fallbacks += sum(answer.fallback)
-            served.unanswered += int(np.isnan(answer.outputs).sum())
+                self.client.label(ENDPOINT, _labels(known), token=_token(hour))
 
     def _settle(self, until: datetime) -> None:
         with self.phases.of("train and judge") as phase:
             advanced = self.client.advance(ENDPOINT, until)
             if not advanced.steps:
                 phase.rename("watch")
-        for step in advanced.steps:
-            self.decided.append((until, step))
         if advanced.error is not None:
             raise Refused(f"the loop stopped at {until.isoformat()}: {advanced.error}")
         self.idle = advanced.waiting.startswith("nothing to do")
-        self.engine.refresh()
         self.until = until
 
     def _plant(self, now: datetime) -> None:
@@ -172,7 +162,6 @@ class Replay:
         started = self.client.start_run(ENDPOINT, [f"plant={plant}"], token=token)
         if started.error is not None or started.run.version is None:
             raise Refused(f"the planted run ended with {started.run.message or started.error}")
-        self.engine.refresh()
         return started.run.version
 
     def _feed(self, name: str) -> Feed:
@@ -206,21 +195,8 @@ def days(limit: int | None) -> list[Span]:
     return list(Span(START, end).days())
 
 
-def _minutes(
-    requests: pl.DataFrame, names: list[str]
-) -> Iterator[tuple[list[str], list[int], dict[str, list[Any]]]]:
-    """Cut requests into the minutes they are due in, as plain lists."""
-    keys = requests["flight_id"].to_list()
-    times = requests["scheduled_at"].dt.epoch("us").to_numpy()
-    columns = {name: requests[name].to_list() for name in names}
-    starts = np.flatnonzero(np.diff(times, prepend=times[0] - 1))
-    ends = np.append(starts[1:], len(times))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        yield (
-            keys[start:end],
-            times[start:end].tolist(),
-            {name: values[start:end] for name, values in columns.items()},
-        )
+def _token(hour: Span) -> str:
+    return f"flights:{int(hour.end.timestamp()) // 3600}"
 
 
 def _labels(known: pl.DataFrame) -> list[Label]:

@@ -7,13 +7,20 @@ from typing import Any
 import polars as pl
 
 from mainspring.api.ledger import FactLine
+from mainspring.core.home import Home
+from mainspring.core.ids import DEFAULT_PROJECT, Digest
 from mainspring.demo.broken import Broken
 from mainspring.demo.replay import DATASETS, ENDPOINT, Replay
-from mainspring.loop.scoring import model_of
+from mainspring.serving.runtime import OnnxModel
 from mainspring.stats.auc import delong_difference
 from mainspring.stats.loss import log_loss
+from mainspring.store.tables import DeltaTables
 
 FROZEN = "1"
+KEYS = {"weather_hourly": "weather_id"} | dict.fromkeys(
+    ("schedules", "departures", "landings"), "flight_id"
+)
+QUARANTINED_AT_MOST = 1_000
 NOISE = 1.96
 """Standard errors that a month's served AUC may lie below the frozen model's."""
 
@@ -43,9 +50,9 @@ class Claim:
     found: str
 
 
-def months(replay: Replay, facts: list[FactLine]) -> list[Month]:
+def months(replay: Replay, facts: list[FactLine], home: Home) -> list[Month]:
     """Compare what was served with what the first version would have said, month by month."""
-    served = _served(replay)
+    served = _served(replay, facts, home)
     decided = _decisions(facts)
     found = []
     for (month,), rows in served.group_by("month", maintain_order=True):
@@ -69,34 +76,41 @@ def months(replay: Replay, facts: list[FactLine]) -> list[Month]:
     return found
 
 
-def _served(replay: Replay) -> pl.DataFrame:
+def _served(replay: Replay, facts: list[FactLine], home: Home) -> pl.DataFrame:
     """Join answers, labels and the frozen model's scores on the very features that were used."""
-    got = replay.served
+    got = replay.predictions.served
     answers = pl.DataFrame(
         {
             "prediction": got.predictions,
             "flight_id": got.keys,
             "score": got.scores,
-            "due": pl.Series(got.times_us).cast(pl.Datetime("us", "UTC")),
+            "due": pl.concat(got.times),
         }
     )
     labels = replay.flights.labels.rows.select("flight_id", label="late")
     return (
         answers.join(labels, on="flight_id", how="left")
-        .join(_frozen(replay), on="prediction", how="left")
+        .join(_frozen(facts, home), on="prediction", how="left")
         # A day is closed at its end, so midnight belongs to the month it ends.
         .with_columns(month=pl.col("due").dt.offset_by("-1us").dt.strftime("%Y-%m"))
         .sort("due", "flight_id")
     )
 
 
-def _frozen(replay: Replay) -> pl.DataFrame:
-    stages = replay.stages
-    logged = stages.monitoring.served(ENDPOINT)
-    assert logged is not None
-    model = model_of(stages, ENDPOINT, FROZEN)
+def _frozen(facts: list[FactLine], home: Home) -> pl.DataFrame:
+    """Score the logged features with the first version, both read from the home's own files."""
+    manifest = next(
+        fact.body["manifest"]
+        for fact in facts
+        if fact.event == "Registered" and fact.body["version"] == FROZEN
+    )
+    model = OnnxModel.load(home, DEFAULT_PROJECT, Digest(manifest))
+    folder = home.tables(DEFAULT_PROJECT)
+    tables = DeltaTables(folder)
+    found = sorted(path.name for path in folder.glob(f"predictions.{ENDPOINT}.*"))
     names = {f"f_{name}": name for name in model.inputs}
-    rows = logged.select("prediction", "row", *names).rename(names).collect()
+    logged = pl.concat([tables.read(name).select("prediction", "row", *names) for name in found])
+    rows = logged.rename(names).collect()
     return pl.DataFrame(
         {
             "prediction": rows.select(pl.format("{}:{}", "prediction", "row")).to_series(),
@@ -152,10 +166,8 @@ def _quarantine(replay: Replay) -> Claim:
     planted = {(one.dataset, one.key, one.reason) for one in replay.broken if _arrived(replay, one)}
     found = set()
     for name in DATASETS:
-        rows = replay.stages.datasets.quarantine(name)
-        key = replay.stages.datasets.specs()[name].key
-        for identity, reason in rows.select(key, "reason").iter_rows():
-            found.add((name, identity, reason))
+        for row in replay.client.quarantined(name, version=None, limit=QUARANTINED_AT_MOST).rows:
+            found.add((name, row[KEYS[name]], row["reason"]))
     return Claim(
         "exactly the planted broken rows are quarantined, each with its reason",
         found == planted,
@@ -168,14 +180,15 @@ def _arrived(replay: Replay, broken: Broken) -> bool:
 
 
 def _answers(replay: Replay) -> Claim:
-    got = replay.served
-    counted = replay.stages.monitoring.counts(ENDPOINT)
+    got = replay.predictions.served
+    counted = replay.client.counts(ENDPOINT)
+    logged = counted.predictions
     return Claim(
         "every caller got an answer, and every answer is in the log once",
-        got.unanswered == 0 and counted.predictions == len(got.scores) and counted.left_out == 0,
+        got.unanswered == 0 and logged == len(got.scores) and counted.left_out == 0,
         f"{len(got.scores)} rows in {got.requests} requests, {got.unanswered} without an answer, "
-        f"{counted.predictions} logged, {counted.left_out} left out, {got.fallbacks} answered by "
-        "the live arm for a failed one",
+        f"{logged} logged, {counted.left_out} left out, {counted.repeats} of repeated requests, "
+        f"{got.fallbacks} answered by the live arm for a failed one",
     )
 
 
@@ -221,7 +234,8 @@ def _calendar(replay: Replay, by_event: dict[str, list[FactLine]]) -> Claim:
     ]
     return Claim(
         "a candidate that is good offline and fails in production was rolled back by its guard",
-        any("errors" in body["reason"] for body in back) and replay.served.unanswered == 0,
+        any("errors" in body["reason"] for body in back)
+        and replay.predictions.served.unanswered == 0,
         back[-1]["reason"] if back else "it was never rolled back",
     )
 

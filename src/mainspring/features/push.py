@@ -17,7 +17,7 @@ from mainspring.features.join import check_source
 from mainspring.features.pushes import PushDone, PushLog, PushToken, Recorded
 from mainspring.features.spec import FeatureView, SourceColumns
 from mainspring.features.stream import OnlineView, Step, Stream
-from mainspring.features.tables import FEATURE_VIEW, declared_views
+from mainspring.features.tables import FEATURE_VIEW, PUSH, declared_views
 from mainspring.store.database import Database
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +67,16 @@ class Features:
         """Give the declared views by name."""
         with self._database.read() as connection:
             return declared_views(connection, self._project)
+
+    def pushed(self) -> dict[str, Instant]:
+        """Give, by dataset, the event time up to which was pushed."""
+        newest = (
+            select(PUSH.c.dataset, func.max(PUSH.c.until_us))
+            .where(PUSH.c.project == self._project)
+            .group_by(PUSH.c.dataset)
+        )
+        with self._database.read() as connection:
+            return {dataset: _instant(until_us) for dataset, until_us in connection.execute(newest)}
 
     def push(self, dataset: str, rows: pl.DataFrame, *, until: Instant, token: str) -> PushDone:
         """Make rows count online, and write every tick up to `until`, quiet ones too.

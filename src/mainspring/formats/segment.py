@@ -87,6 +87,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     sampled_before: int
     """Rows answered but not logged since the block before: not in the sample."""
     kind: Literal["answer", "shadow"] = "answer"
+    asked: bytes = b""
+    """Digest of what was asked under `request`, to tell a repeat from another use of the id."""
 
     @property
     def columns(self) -> dict[str, NDArray[np.float64] | list[str]]:
@@ -126,6 +128,11 @@ class SegmentWriter:
         self._file = FrameFile(descriptor, 0)
         self._encode = msgspec.msgpack.Encoder().encode
 
+    @property
+    def size_bytes(self) -> int:
+        """How much was written."""
+        return self._file.end
+
     def append(self, block: Block) -> int:
         """Write a block.
 
@@ -157,9 +164,14 @@ def segments(folder: Path) -> list[SegmentFile]:
     """List the segments of a folder, oldest first."""
     found = []
     for path in folder.glob(f"*{_SUFFIX}"):
-        worker, _, segment = path.name.removesuffix(_SUFFIX).rpartition("+")
-        found.append(SegmentFile(path, worker, Id(segment)))
+        worker = path.name.rpartition("+")[0]
+        found.append(SegmentFile(path, worker, segment_of(path.name)))
     return sorted(found, key=lambda file: (file.segment, file.worker))
+
+
+def segment_of(name: str) -> Id:
+    """Read a segment's id from the name of its file."""
+    return Id(name.removesuffix(_SUFFIX).rpartition("+")[2])
 
 
 def read_blocks(path: Path, start: int = 0) -> tuple[list[Block], int, bool]:
@@ -186,7 +198,7 @@ def read_blocks(path: Path, start: int = 0) -> tuple[list[Block], int, bool]:
     blocks, end = [], 0
     for payload, behind in frames(content):
         try:
-            blocks.append(_decode(payload))
+            blocks.append(decode_block(payload))
         except msgspec.MsgspecError as error:
             raise Corrupt(
                 f"segment {path.name}: the block at {start + end} is not readable ({error}); "
@@ -196,4 +208,4 @@ def read_blocks(path: Path, start: int = 0) -> tuple[list[Block], int, bool]:
     return blocks, start + end, end < len(content)
 
 
-_decode = msgspec.msgpack.Decoder(Block).decode
+decode_block = msgspec.msgpack.Decoder(Block).decode

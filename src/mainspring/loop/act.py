@@ -64,6 +64,7 @@ def act(stages: Stages, world: World, step: Step) -> None:
             stages.start_run(run)
         case CloseRun(run, outcome, reason):
             stages.runs.give_up(run, outcome=outcome, message=reason, actor=ACTOR)
+            stages.stop_run(run)
         case Judge(version):
             _judge(stages, world, version)
         case LapseVerdict() | AskApproval() | RejectSilently():

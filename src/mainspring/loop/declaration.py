@@ -1,6 +1,7 @@
 """A project's declaration as one value: read from a project file, checked, recorded."""
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def read_declaration(file: Path) -> Declaration:
         pipelines=tuple(pipeline.name for pipeline in project.of(Pipeline)),
     )
     declared.check()
-    return declared
+    # As whoever reads it back has it: 9 for a float becomes 9.0, here and over a wire alike.
+    return msgspec.json.decode(msgspec.json.encode(declared), type=Declaration)
 
 
 def unpack(files: dict[str, str], folder: Path) -> None:
@@ -113,7 +115,7 @@ def unpack(files: dict[str, str], folder: Path) -> None:
     if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = folder.with_name(f"{folder.name}.{os.getpid()}.new")
+    made = folder.with_name(f"{folder.name}.{os.urandom(8).hex()}.new")
     for name, text in files.items():
         path = made / name
         if not path.resolve().is_relative_to(made.resolve()):
@@ -123,7 +125,8 @@ def unpack(files: dict[str, str], folder: Path) -> None:
     try:
         made.rename(folder)
     except OSError:
-        # Another process was first; what it wrote is the same.
+        # Another attempt was first; what it wrote is the same.
+        shutil.rmtree(made, ignore_errors=True)
         if not folder.is_dir():
             raise
 

@@ -1,6 +1,9 @@
 """What a person may decide on an endpoint; each decision refuses a state that has moved."""
 
+from collections.abc import Callable
 from typing import Protocol
+
+from sqlalchemy import Connection
 
 from mainspring.core.errors import InvalidInput, Refused, StaleSubject
 from mainspring.core.events import AnyEvent, Approved, Fact, Promoted, Rejected
@@ -93,7 +96,15 @@ def promote(
         kind="first" if champion is None else "canary",
         at=now,
     )
-    fact = _decide(stages, endpoint, event, actor=actor, seen=seen, cause=spoken[-1].seq)
+
+    def none_open(connection: Connection) -> None:
+        # A rollout is a subject of its own, so `expect` does not see one that has just begun.
+        if state.open_rollout(connection, stages.project, endpoint) is not None:
+            raise StaleSubject(f"endpoint {endpoint!r}: a rollout has begun; read it again")
+
+    fact = _decide(
+        stages, endpoint, event, actor=actor, seen=seen, cause=spoken[-1].seq, also=none_open
+    )
     publish_routes(stages)
     return fact
 
@@ -157,12 +168,13 @@ def _decide(
     actor: str,
     seen: Seq,
     cause: int | None = None,
+    also: Callable[[Connection], None] | None = None,
 ) -> Fact:
     subject = stages.subject("endpoint", endpoint)
     draft = Draft(
         subject=subject, event=event, expect=seen, cause=None if cause is None else Seq(cause)
     )
-    return stages.ledger.append_all([draft], actor=actor)[0]
+    return stages.ledger.append_all([draft], actor=actor, also=also)[0]
 
 
 def _said(comment: str) -> str:

@@ -113,8 +113,8 @@ def status(stages: Stages) -> tuple[EndpointStatus, ...]:
     return tuple(_status(stages, spec.name) for spec in declared)
 
 
-def report(stages: Stages, name: str) -> EndpointReport:
-    """Give everything on one endpoint."""
+def report(stages: Stages, name: str, *, readings: bool = True) -> EndpointReport:
+    """Give everything on one endpoint; its readings, which are many, only if asked for."""
     line = _status(stages, name)
     with stages.database.read() as connection:
         spec = state.endpoint(connection, stages.project, name)
@@ -136,7 +136,7 @@ def report(stages: Stages, name: str) -> EndpointReport:
         versions=tuple(_version(row, spoken.get(row.verdict)) for row in versions),
         rollouts=tuple(_rollout(row) for row in rollouts),
         alarms=_alarms(stages, name),
-        readings=_readings(stages, name),
+        readings=_readings(stages, name) if readings else (),
         spec=msgspec.to_builtins(spec),
     )
 

@@ -7,11 +7,11 @@ import polars as pl
 from sqlalchemy import Connection
 
 from mainspring.core.clock import duration
-from mainspring.core.errors import SchemaMismatch
+from mainspring.core.errors import Corrupt, NotFound, SchemaMismatch
 from mainspring.core.ids import NO_FACT, Digest, Seq, digest_of
 from mainspring.features.spec import FeatureView
 from mainspring.formats.model import Column
-from mainspring.formats.routes import Arm, EndpointRoute, RouteTable, ViewRef, publish
+from mainspring.formats.routes import Arm, EndpointRoute, RouteTable, ViewRef, load, publish
 from mainspring.loop.spec import Endpoint
 from mainspring.loop.stages import Stages
 from mainspring.loop.state import endpoints, live_version, open_rollout
@@ -21,18 +21,29 @@ from mainspring.store.ledger import Ledger
 def publish_routes(stages: Stages) -> RouteTable:
     """Write the table that the ledger's newest state asks for; the number is the newest fact's.
 
-    Publishing the same state twice is harmless: readers swap by number.
+    Routes of other projects stay as they are published. Publishing the same state twice is
+    harmless: readers swap by number. Thread-safe: the state is read and written under one lock, so
+    that an older state never replaces a newer one.
     """
-    with stages.database.read() as connection:
-        number = newest_fact(stages.ledger)
-        routes = [
-            route
-            for spec in endpoints(connection, stages.project)
-            if (route := _route(stages, connection, spec)) is not None
-        ]
-    table = RouteTable(number=number, endpoints=tuple(routes))
-    publish(stages.home.routes, table)
+    with stages.publishing:
+        with stages.database.read() as connection:
+            number = newest_fact(stages.ledger)
+            mine = [
+                route
+                for spec in endpoints(connection, stages.project)
+                if (route := _route(stages, connection, spec)) is not None
+            ]
+        table = RouteTable(number=number, endpoints=(*_of_others(stages), *mine))
+        publish(stages.home.routes, table)
     return table
+
+
+def _of_others(stages: Stages) -> tuple[EndpointRoute, ...]:
+    try:
+        published = load(stages.home.routes).endpoints
+    except (NotFound, Corrupt):
+        return ()
+    return tuple(route for route in published if route.project != stages.project)
 
 
 def newest_fact(ledger: Ledger) -> Seq:

@@ -6,27 +6,36 @@ from datetime import datetime
 import polars as pl
 
 from mainspring.core.clock import duration
-from mainspring.core.errors import NotFound
-from mainspring.core.ids import Digest, digest_of
-from mainspring.data.spec import Dataset
 from mainspring.features import rows as features
-from mainspring.features.rows import LabelRule, holdout_start
-from mainspring.features.spec import FeatureView
+from mainspring.features.rows import holdout_start
 from mainspring.loop import state
+from mainspring.loop.sources import EVENT_TIME, RowSources, joined_rows, label_rule, timed
 from mainspring.loop.spec import Endpoint
 from mainspring.loop.stages import Stages
-from mainspring.pipelines.run import RunRow
 from mainspring.validation.comparison import FEWEST_BLOCKS
-
-EVENT_TIME = "event_time"
-"""Column added to an endpoint's rows under one name, whatever its dataset calls it."""
 
 
 def pins(stages: Stages, spec: Endpoint) -> dict[str, int]:
     """Give the newest version of every dataset an endpoint reads; 0 where there is none yet."""
-    names = {spec.rows, spec.label.source, *(view.source for view in _views(stages, spec))}
+    views = stages.features.views()
+    names = {spec.rows, spec.label.source, *(views[name].source for name in spec.features)}
     newest = stages.datasets.pins()
     return {name: newest.get(name, 0) for name in sorted(names)}
+
+
+def row_sources(stages: Stages, pinned: Mapping[str, int]) -> RowSources:
+    """Gather what rows are made from, at these versions of datasets."""
+    with stages.database.read() as connection:
+        declared = state.endpoints(connection, stages.project)
+    return RowSources(
+        endpoints={spec.name: spec for spec in declared},
+        datasets=stages.datasets.specs(),
+        views=stages.features.views(),
+        pinned={
+            name: stages.datasets.pinned(name, number) if number else None
+            for name, number in pinned.items()
+        },
+    )
 
 
 def labelled_rows(
@@ -37,30 +46,11 @@ def labelled_rows(
     end: datetime,
     as_of: datetime,
     pinned: Mapping[str, int],
-    only_labelled: bool = True,
 ) -> pl.DataFrame:
-    """Give an endpoint's rows in [start, end) with features and labels as of an instant.
-
-    Columns: those of the rows' dataset, the views' features, `label`, `label_arrival` and
-    `event_time`; by event time and key.
-    """
-    columns = stages.datasets.specs()[spec.rows]
-    frames = _frames(stages, pinned)
-    if spec.rows not in frames:
-        raise NotFound(f"dataset {spec.rows!r} has no version yet; commit its rows first")
-    rows = features.training_rows(
-        frames[spec.rows],
-        columns,
-        views=_views(stages, spec),
-        label=_label(stages, spec, frames),
-        sources=frames,
-        specs=stages.datasets.specs(),
-        as_of=as_of,
-        start=start,
-        until=end,
-    )
-    rows = _timed(rows, columns)
-    return rows.filter(pl.col("label").is_not_null()) if only_labelled else rows
+    """Give an endpoint's labelled rows in [start, end), as `joined_rows` does."""
+    sources, read = row_sources(stages, pinned), stages.datasets.read_pinned
+    rows = joined_rows(sources, read, spec, start=start, end=end, as_of=as_of)
+    return rows.filter(pl.col("label").is_not_null())
 
 
 def count_labelled(stages: Stages, spec: Endpoint, *, start: datetime, as_of: datetime) -> int:
@@ -92,83 +82,23 @@ def hold_back(
     return start if left >= labelled.height - left else None, labelled.height
 
 
-def training_rows(stages: Stages, endpoint: str, run: RunRow, until: datetime) -> pl.DataFrame:
-    """Give a run's training rows: before `until`, from its pins, as of its watermark."""
-    with stages.database.read() as connection:
-        spec = state.endpoint(connection, stages.project, endpoint)
-    return labelled_rows(
-        stages,
-        spec,
-        start=None,
-        end=until,
-        as_of=run.as_of or until,
-        pinned=run.pins,
-        only_labelled=False,
-    )
-
-
-def rows_digest(stages: Stages, endpoint: str, run: RunRow) -> Digest:
-    """Digest what training rows come from: pinned rows, declarations, as-of instant."""
-    with stages.database.read() as connection:
-        spec = state.endpoint(connection, stages.project, endpoint)
-    datasets = stages.datasets.specs()
-    digests = {
-        name: stages.datasets.version(name, number).version_digest
-        for name, number in run.pins.items()
-        if number
-    }
-    return digest_of(
-        [
-            digests,
-            {name: datasets[name] for name in run.pins},
-            [spec.rows, spec.label, _views(stages, spec)],
-            run.as_of,
-        ]
-    )
-
-
 def _known(
     stages: Stages, spec: Endpoint, *, as_of: datetime, start: datetime | None
 ) -> pl.DataFrame | None:
     """Give rows with labels and without features, up to where labels are complete."""
-    columns = stages.datasets.specs()[spec.rows]
-    frames = _frames(stages, pins(stages, spec))
+    sources = row_sources(stages, pins(stages, spec))
+    columns = sources.datasets[spec.rows]
+    frames = sources.frames(stages.datasets.read_pinned)
     if spec.rows not in frames:
         return None
     rows = features.labelled_rows(
         frames[spec.rows].select(columns.key, columns.time, columns.arrival),
         columns,
-        label=_label(stages, spec, frames),
+        label=label_rule(sources, spec, frames),
         sources=frames,
-        specs=stages.datasets.specs(),
+        specs=sources.datasets,
         as_of=as_of,
         start=start,
         until=as_of - duration(spec.label.wait),
     )
-    return _timed(rows, columns)
-
-
-def _label(stages: Stages, spec: Endpoint, frames: dict[str, pl.LazyFrame]) -> LabelRule:
-    if spec.label.source not in frames:
-        # No label has arrived: an empty table says so to every row.
-        columns = stages.datasets.specs()[spec.label.source]
-        time = pl.Datetime("us", "UTC")
-        schema = pl.Schema({columns.key: pl.String(), columns.time: time, columns.arrival: time})
-        frames[spec.label.source] = pl.LazyFrame(schema={**schema, "none": pl.Float64()})
-        return LabelRule('"none"', spec.label.source)
-    return LabelRule(spec.label.expression, spec.label.source)
-
-
-def _frames(stages: Stages, pinned: Mapping[str, int]) -> dict[str, pl.LazyFrame]:
-    return {name: stages.datasets.read(name, number) for name, number in pinned.items() if number}
-
-
-def _views(stages: Stages, spec: Endpoint) -> list[FeatureView]:
-    declared = stages.features.views()
-    return [declared[name] for name in spec.features]
-
-
-def _timed(rows: pl.DataFrame, columns: Dataset) -> pl.DataFrame:
-    if columns.time == EVENT_TIME:
-        return rows
-    return rows.with_columns(pl.col(columns.time).alias(EVENT_TIME))
+    return timed(rows, columns)

@@ -1,4 +1,4 @@
-"""When to look: settle an endpoint's loop by taking steps until none is named."""
+"""Settle an endpoint's loop by taking steps until none is named."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from mainspring.core.errors import StaleSubject
+from mainspring.core.ids import Id
 from mainspring.loop.act import act
 from mainspring.loop.decide import decide, waiting
 from mainspring.loop.observe import observe
+from mainspring.loop.routes import publish_routes
 from mainspring.loop.stages import Stages
 from mainspring.loop.steps import Step
 from mainspring.loop.tables import LOOP_ERROR, to_us
@@ -18,18 +20,23 @@ PASSES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """How a settling ended."""
+class Looked:
+    """How a settling ended.
+
+    Attributes:
+        run: The open run that the loop waits for, if there is one.
+    """
 
     steps: tuple[str, ...]
     waiting: str
     error: str | None
+    run: Id | None = None
 
 
 def settle(
     stages: Stages, endpoint: str, *, after_step: Callable[[Step], None] | None = None
-) -> Settled:
-    """Take steps until the loop has nothing to do, or one fails.
+) -> Looked:
+    """Take steps until the loop has nothing to do, or one fails. One thread at a time each.
 
     A step that fails is recorded and left for the next look: the loop goes on with everything
     else, and nothing half done stays, because each step commits whole or not at all.
@@ -37,35 +44,44 @@ def settle(
     Args:
         stages: The stages to drive.
         endpoint: Name of the endpoint.
-        after_step: Called after each step; fault tests stop the process there.
+        after_step: Called after each step.
     """
     taken: list[str] = []
     for _ in range(PASSES):
         world = observe(stages, endpoint)
         if world is None:
-            return Settled(tuple(taken), "its source has not advanced the watermark yet", None)
+            return Looked(tuple(taken), "its source has not advanced the watermark yet", None)
         step = decide(world)
         if step is None:
-            _forget_error(stages, endpoint)
-            return Settled(tuple(taken), waiting(world), None)
+            _mend(stages, endpoint)
+            run = None if world.run is None else world.run.run
+            return Looked(tuple(taken), waiting(world), None, run)
         try:
             act(stages, world, step)
         except StaleSubject:
             continue
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
-            _record_error(stages, endpoint, type(step).__name__, message)
-            return Settled(tuple(taken), "a step failed; it is tried again", message)
+            record_error(stages, endpoint, type(step).__name__, message)
+            return Looked(tuple(taken), "a step failed; it is tried again", message)
         taken.append(type(step).__name__)
         if after_step is not None:
             after_step(step)
     last = taken[-1] if taken else "none"
     message = f"{PASSES} passes without rest; the last step taken was {last}"
-    _record_error(stages, endpoint, last, message)
-    return Settled(tuple(taken), "stopped", message)
+    record_error(stages, endpoint, last, message)
+    return Looked(tuple(taken), "stopped", message)
 
 
-def _record_error(stages: Stages, endpoint: str, step: str, message: str) -> None:
+def failed_times(stages: Stages, endpoint: str) -> int:
+    """Count the looks in a row that failed, 0 when the last one did not."""
+    with stages.database.read() as connection:
+        chosen = select(LOOP_ERROR.c.times).where(*_mine(stages, endpoint))
+        return connection.scalar(chosen) or 0
+
+
+def record_error(stages: Stages, endpoint: str, step: str, message: str) -> None:
+    """Keep what went wrong, for people to see until a look succeeds."""
     now = to_us(stages.clock.now())
     mine = _mine(stages, endpoint)
 
@@ -86,11 +102,12 @@ def _record_error(stages: Stages, endpoint: str, step: str, message: str) -> Non
     stages.database.write(write)
 
 
-def _forget_error(stages: Stages, endpoint: str) -> None:
+def _mend(stages: Stages, endpoint: str) -> None:
+    """Forget the error of an earlier look; what failed may have been the publishing itself."""
+    if not failed_times(stages, endpoint):
+        return
+    publish_routes(stages)
     mine = _mine(stages, endpoint)
-    with stages.database.read() as connection:
-        if connection.execute(select(LOOP_ERROR.c.times).where(*mine)).first() is None:
-            return
     stages.database.write(
         lambda connection: connection.execute(delete(LOOP_ERROR).where(*mine)).rowcount
     )

@@ -132,6 +132,10 @@ class Cron(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
         start = now.replace(microsecond=0) + timedelta(seconds=1)
         return next(CronSim(self.expression, start, reverse=True))
 
+    def next_tick(self, now: datetime) -> datetime:
+        """Give the first tick after an instant."""
+        return next(CronSim(self.expression, now))
+
 
 Trigger = OnAlarm | Cron
 

@@ -1,7 +1,8 @@
 """The stages the loop drives, of one project, handed over by `platform.py`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
@@ -9,6 +10,7 @@ from mainspring.core.home import Home
 from mainspring.core.ids import Id, IdSource, Subject
 from mainspring.data.datasets import Datasets
 from mainspring.features.push import Features
+from mainspring.loop.measured import MeasuredWindows
 from mainspring.monitoring.monitoring import Monitoring
 from mainspring.pipelines.runs import Runs
 from mainspring.registry.versions import Registry
@@ -25,7 +27,9 @@ ACTOR = "loop"
 class Stages:
     """What the loop may ask and tell.
 
-    `start_run` begins an attempt of an open run; it may return before the run ends.
+    `start_run` begins an attempt of an open run; it may return before the run ends. `stop_run`
+    ends whatever still works on a closed one. `publishing` is held while the routes, one file for
+    all projects, are read and replaced.
     """
 
     project: str
@@ -43,6 +47,9 @@ class Stages:
     registry: Registry
     monitoring: Monitoring
     start_run: Callable[[Id], None]
+    stop_run: Callable[[Id], None]
+    publishing: Lock
+    measured: MeasuredWindows = field(default_factory=MeasuredWindows)
 
     def subject(self, kind: str, name: str) -> Subject:
         """Name a subject of this project."""

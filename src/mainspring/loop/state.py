@@ -21,6 +21,11 @@ def endpoints(connection: Connection, project: str) -> list[Endpoint]:
     return [msgspec.json.decode(text, type=Endpoint) for text in connection.scalars(chosen)]
 
 
+def projects(connection: Connection) -> list[str]:
+    """List the projects that declare endpoints."""
+    return list(connection.scalars(select(ENDPOINT.c.project).distinct()))
+
+
 def endpoint(connection: Connection, project: str, name: str) -> Endpoint:
     """Read one declared endpoint."""
     found = connection.scalar(

@@ -73,6 +73,25 @@ def compact(
     return CompactionReport(ranges, rows, repeats)
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The last range of a segment that one project has planned."""
+
+    project: str
+    segment: str
+    number: int
+    end: int
+
+
+def planned_ranges(connection: Connection) -> list[Planned]:
+    """Give the last planned range by project and segment."""
+    columns = SEGMENT_RANGE.c
+    last = select(
+        columns.project, columns.segment, func.max(columns.number), func.max(columns.end)
+    ).group_by(columns.project, columns.segment)
+    return [Planned(*row) for row in connection.execute(last)]
+
+
 def _ranges(
     project: str, file: SegmentFile, database: Database
 ) -> Iterator[tuple[_Range, Sequence[Block]]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from threading import Lock
 
 import polars as pl
@@ -16,6 +17,7 @@ from mainspring.monitoring import (
     compaction,
     drift,
     guards,
+    listing,
     losses,
     outcomes,
     purging,
@@ -24,9 +26,11 @@ from mainspring.monitoring import (
 from mainspring.monitoring import labels as labelling
 from mainspring.monitoring import predictions as predicted
 from mainspring.monitoring import readings as measured
+from mainspring.monitoring import tally as counted
 from mainspring.monitoring.alarms import Alarm, Cause
 from mainspring.monitoring.compaction import CompactionReport
 from mainspring.monitoring.labels import Label, LabelReport
+from mainspring.monitoring.listing import OutcomePage
 from mainspring.monitoring.losses import Signal
 from mainspring.monitoring.outcomes import Span
 from mainspring.monitoring.predictions import PredictionRecord
@@ -41,6 +45,7 @@ from mainspring.monitoring.state import (
     move_watermark,
     watermark,
 )
+from mainspring.monitoring.tally import Mark, Tally
 from mainspring.monitoring.times import instant, micros, span
 from mainspring.monitoring.watch import References, Watch, Watches
 from mainspring.stats.calibration import CalibrationMap
@@ -66,6 +71,7 @@ class Monitoring:
     watches: Watches
     references: References
     _compacting: Lock = field(default_factory=Lock)
+    _advancing: dict[str, Lock] = field(default_factory=dict)
     _recent: RecentRows = field(default_factory=RecentRows)
     _calibrations: dict[tuple[str, str], CalibrationMap | None] = field(default_factory=dict)
 
@@ -106,14 +112,18 @@ class Monitoring:
             known = watermark(connection, self.project, endpoint)
         if known is not None and until_us <= known[0]:
             return instant(known[0])
-        watch = self.watches.watch(endpoint)
-        self.compact()
-        for monitor in watch.monitors:
-            if isinstance(monitor, Drift) and watch.live is not None:
-                self._note_drift(endpoint, monitor, watch.live, until_us)
-        moved_us = self.database.write(
-            lambda connection: self._advance(connection, endpoint, watch, until_us)
-        )
+        self.watches.watch(endpoint)
+        # Windows are opened, read and closed one after the other: an advance to an earlier instant
+        # must not open again what one to a later instant has closed. `setdefault` is atomic.
+        with self._advancing.setdefault(endpoint, Lock()):
+            watch = self.watches.watch(endpoint)
+            self.compact()
+            for monitor in watch.monitors:
+                if isinstance(monitor, Drift) and watch.live is not None:
+                    self._note_drift(endpoint, monitor, watch.live, until_us)
+            moved_us = self.database.write(
+                lambda connection: self._advance(connection, endpoint, watch, until_us)
+            )
         return instant(moved_us)
 
     def watermark(self, endpoint: str) -> Instant | None:
@@ -147,11 +157,18 @@ class Monitoring:
         monitor: str | None = None,
         version: str | None = None,
         metric: str | None = None,
+        after: Instant | None = None,
     ) -> list[Reading]:
-        """List readings by window."""
+        """List readings by window; `after`: of windows that start at or after it."""
         with self.database.read() as connection:
             return measured.stored(
-                connection, self.project, endpoint, monitor=monitor, version=version, metric=metric
+                connection,
+                self.project,
+                endpoint,
+                monitor=monitor,
+                version=version,
+                metric=metric,
+                after_us=None if after is None else micros(after),
             )
 
     def outcomes(self, endpoint: str, start: Instant, end: Instant) -> pl.DataFrame:
@@ -159,6 +176,40 @@ class Monitoring:
         with self.database.read() as connection:
             return predicted.outcome_frame(
                 connection, self.project, endpoint, micros(start), micros(end)
+            )
+
+    def mark(self, endpoint: str) -> Mark:
+        """Say how far predictions and outcomes are; equal marks mean that none has changed."""
+        with self.database.read() as connection:
+            return counted.mark(connection, self.project, endpoint)
+
+    def tally(self, endpoint: str, every: timedelta) -> list[Tally]:
+        """Count what was answered and labelled, by window and version."""
+        with self.database.read() as connection:
+            return counted.tally(connection, self.project, endpoint, span(every))
+
+    def labelled_scores(self, endpoint: str, start: Instant, end: Instant) -> pl.DataFrame:
+        """Give rows with event time in [start, end) that have a score and a label."""
+        with self.database.read() as connection:
+            return counted.labelled_scores(
+                connection, self.project, endpoint, micros(start), micros(end)
+            )
+
+    def outcome_page(
+        self, endpoint: str, start: Instant, end: Instant, *, after: str | None, limit: int
+    ) -> OutcomePage:
+        """Give some predictions with event time in [start, end) and their outcomes, by time."""
+        span_us = micros(start), micros(end)
+        with self.database.read() as connection:
+            return listing.by_time(
+                connection, (self.project, endpoint), span_us, after=after, limit=limit
+            )
+
+    def outcomes_of(self, endpoint: str, reference: str, *, limit: int) -> OutcomePage:
+        """Give the rows of one prediction with their outcomes."""
+        with self.database.read() as connection:
+            return listing.by_prediction(
+                connection, (self.project, endpoint), reference, limit=limit
             )
 
     def served(self, endpoint: str) -> pl.LazyFrame | None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -71,6 +72,56 @@ class RunLog:
             _target.reset(token)
             self.flush(step)
 
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Lines of a log, the byte behind them, and whether the log ends there."""
+
+    lines: tuple[str, ...]
+    next: int
+    at_end: bool
+
+
+def read_log(path: Path, offset: int, limit: int, *, over: bool) -> LogPart:
+    """Read whole lines of a log that may be growing, from a byte on.
+
+    A line longer than the limit comes in parts, none of them torn within a character.
+
+    Args:
+        limit: Bytes at most; 4 or more, so that a character fits.
+        over: Nobody writes any more, so a last line without its end is given too.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read(limit)
+            at_end = not file.read(1)
+    except FileNotFoundError:
+        return LogPart((), offset, True)
+    whole = content.rfind(b"\n") + 1
+    if not whole and len(content) >= limit:
+        whole = _whole_characters(content)
+    if at_end and over:
+        whole = len(content)
+    text = content[:whole].decode("utf-8", "replace")
+    lines = tuple(text.removesuffix("\n").split("\n")) if whole else ()
+    return LogPart(lines, offset + whole, at_end and whole == len(content))
+
+
+def _whole_characters(content: bytes) -> int:
+    """Say how many bytes there are up to a character that is cut off at the end, if one is."""
+    for behind in range(1, min(_CHARACTER, len(content) + 1)):
+        lead = content[-behind]
+        if lead >= 0xC0:
+            length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return len(content) - behind if behind < length else len(content)
+        if lead < 0x80:
+            break
+    return len(content)
+
+
+_CHARACTER = 4
+"""Bytes of a character at most."""
 
 _target: ContextVar[tuple[RunLog, str] | None] = ContextVar("mainspring_log", default=None)
 

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ from mainspring.core.ids import Digest, digest_bytes, digest_of
 from mainspring.pipelines.sources import Sources
 
 _MARK = "__mainspring_project__"
+_loading = RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,12 @@ def load(path: Path) -> Project:
     path = path.resolve()
     if not path.is_file():
         raise NotFound(f"project file {path.name} does not exist; give the path of one")
-    root = path.parent
+    # What a load brings is told by comparing the modules before and after.
+    with _loading:
+        return _load(path, path.parent)
+
+
+def _load(path: Path, root: Path) -> Project:
     _forget(root)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))

@@ -2,28 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
-from sqlalchemy import Connection, Row
 
 from mainspring.core.clock import Instant
 from mainspring.core.events import Fact, RunClosed
 from mainspring.core.ids import Digest, Id, Seq
 from mainspring.pipelines.artifact import StepOutputs
 from mainspring.pipelines.context import Logged
-from mainspring.pipelines.tables import instant
-from mainspring.store.ledger import Draft
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from mainspring.store.ledger import Draft
 
 
 class TrackedRuns(Protocol):
     """The tracked run behind each pipeline run; its writes join the caller's transaction."""
 
-    def create(self, connection: Connection, run: Id, *, name: str, at: Instant) -> None: ...
+    def create(self, connection: "Connection", run: Id, *, name: str, at: Instant) -> None: ...
 
     def record(
         self,
-        connection: Connection,
+        connection: "Connection",
         run: Id,
         *,
         params: Mapping[str, str],
@@ -32,7 +34,7 @@ class TrackedRuns(Protocol):
         artifacts: Sequence[tuple[str, Digest, int]],
     ) -> None: ...
 
-    def end(self, connection: Connection, run: Id, *, status: str, at: Instant) -> None: ...
+    def end(self, connection: "Connection", run: Id, *, status: str, at: Instant) -> None: ...
 
     def digest(self, run: Id) -> Digest: ...
 
@@ -50,7 +52,7 @@ class ModelDrafts(Protocol):
         as_of: Instant | None,
         pins: Mapping[str, int],
         cause: Seq | None,
-    ) -> Draft: ...
+    ) -> "Draft": ...
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -131,28 +133,3 @@ class RunReports(Protocol):
     def renew(self) -> None: ...
 
     def finish(self, report: RunReport) -> Closed: ...
-
-
-def run_row(row: Row[Any]) -> RunRow:
-    return RunRow(
-        run=Id(row.run),
-        pipeline=row.pipeline,
-        endpoint=row.endpoint,
-        trigger=row.trigger,
-        parameters=msgspec.json.decode(row.parameters),
-        until=None if row.until_us is None else instant(row.until_us),
-        as_of=None if row.as_of_us is None else instant(row.as_of_us),
-        pins=msgspec.json.decode(row.pins),
-        inputs=Digest(row.inputs),
-        holdout_rows=row.holdout_rows,
-        opened=instant(row.opened_us),
-        opened_seq=Seq(row.opened_seq),
-        deadline=instant(row.deadline_us),
-        state=row.state,
-        version=row.version,
-        message=row.message,
-        attempt=row.attempt,
-        records=None if row.records is None else Digest(row.records),
-        closed=None if row.closed_us is None else instant(row.closed_us),
-        closed_seq=None if row.closed_seq is None else Seq(row.closed_seq),
-    )

@@ -21,9 +21,8 @@ from mainspring.pipelines.run import (
     RunReport,
     RunRow,
     TrackedRuns,
-    run_row,
 )
-from mainspring.pipelines.tables import RUN, RUN_REPORT, STEP_OUTPUT, micros
+from mainspring.pipelines.tables import RUN, RUN_REPORT, STEP_OUTPUT, micros, run_row
 from mainspring.store.database import Database
 from mainspring.store.leases import LEASE, Lease, Leases
 from mainspring.store.ledger import Draft, Ledger
@@ -92,6 +91,25 @@ class Runs:
         if self.get(run).state != "open":
             raise StaleToken(f"{self._subject(run)} is closed; stop this work")
         return self.leases.renew(held, self.lease_ttl).ends
+
+    def check_token(self, run: Id, *, token: str) -> None:
+        """Refuse who is not the run's attempt.
+
+        The token whose report closed the run still holds: its answer may have been lost.
+
+        Raises:
+            StaleToken: The attempt is over, or never was.
+        """
+        reported = select(RUN_REPORT.c.token).where(
+            RUN_REPORT.c.project == self.project, RUN_REPORT.c.run == run
+        )
+        with self.database.read() as connection:
+            if connection.execute(reported).scalar() != token:
+                self.leases.check(connection, self.project, KIND, run, token)
+
+    def leave(self, run: Id, *, token: str) -> None:
+        """End an attempt and not its run; harmless when the attempt is over."""
+        self.leases.release(Lease(self.project, KIND, run, "", 0, token, self.clock.now()))
 
     # --- reports of a running attempt
 

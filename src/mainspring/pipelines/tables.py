@@ -4,7 +4,9 @@ Times are whole microseconds since 1970 UTC.
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -13,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     Table,
     Text,
     insert,
@@ -21,7 +24,8 @@ from sqlalchemy import (
 
 from mainspring.core.clock import Instant, utc
 from mainspring.core.events import Fact, RunClosed, RunOpened
-from mainspring.core.ids import canonical
+from mainspring.core.ids import Digest, Id, Seq, canonical
+from mainspring.pipelines.run import RunRow
 from mainspring.store.ledger import Derivation
 
 METADATA = MetaData()
@@ -133,3 +137,29 @@ def _opened(fact: Fact, event: RunOpened) -> dict[str, object]:
 
 DERIVED = Derivation(tables=(RUN,), derive=derive)
 RECORDS: tuple[Table, ...] = (STEP_OUTPUT, RUN_REPORT)
+
+
+def run_row(row: Row[Any]) -> RunRow:
+    """Read a row of the table."""
+    return RunRow(
+        run=Id(row.run),
+        pipeline=row.pipeline,
+        endpoint=row.endpoint,
+        trigger=row.trigger,
+        parameters=msgspec.json.decode(row.parameters),
+        until=None if row.until_us is None else instant(row.until_us),
+        as_of=None if row.as_of_us is None else instant(row.as_of_us),
+        pins=msgspec.json.decode(row.pins),
+        inputs=Digest(row.inputs),
+        holdout_rows=row.holdout_rows,
+        opened=instant(row.opened_us),
+        opened_seq=Seq(row.opened_seq),
+        deadline=instant(row.deadline_us),
+        state=row.state,
+        version=row.version,
+        message=row.message,
+        attempt=row.attempt,
+        records=None if row.records is None else Digest(row.records),
+        closed=None if row.closed_us is None else instant(row.closed_us),
+        closed_seq=None if row.closed_seq is None else Seq(row.closed_seq),
+    )

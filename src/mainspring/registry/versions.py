@@ -1,12 +1,13 @@
 """Model versions and aliases: who has what number, and which name points where."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, select
+from sqlalchemy import Connection, Row, select
 
 from mainspring.core.clock import Instant
 from mainspring.core.errors import (
@@ -18,9 +19,9 @@ from mainspring.core.errors import (
     StaleSubject,
 )
 from mainspring.core.events import Aliased, Fact, Registered
-from mainspring.core.ids import Digest, Id, Seq, Subject, checked_name
+from mainspring.core.ids import Digest, Id, Seq, Subject, canonical, checked_name, digest_bytes
 from mainspring.formats.model import Manifest, Signature, read_manifest, read_signature
-from mainspring.registry.tables import ALIAS, MODEL_VERSION, instant
+from mainspring.registry.tables import ALIAS, MODEL, MODEL_VERSION, instant
 from mainspring.store.blobs import Blobs
 from mainspring.store.database import Database
 from mainspring.store.ledger import Draft, Ledger
@@ -41,6 +42,8 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime | None
     pins: dict[str, int]
     opaque: bool
+    source: str | None
+    """Where the client said that it lies; null for a run's own folder."""
     registered: datetime
     seq: Seq
     """Of the fact that registered it."""
@@ -143,11 +146,58 @@ class Registry:
         )
         return Draft(subject, event, expect=expect, cause=cause)
 
+    def register_opaque(
+        self,
+        *,
+        model: str,
+        files: Mapping[str, Digest],
+        source: str,
+        run: Id | None,
+        actor: str,
+        also: Callable[[Connection, str], None],
+    ) -> ModelVersion:
+        """Make files that a client logged, or a place only it can read, the next version.
+
+        Args:
+            files: Path -> blob; none when the files lie elsewhere.
+            source: Where the client said that they lie.
+            also: Runs in the same transaction with the version's number.
+
+        Raises:
+            NotFound: A blob is not there.
+        """
+        for digest in files.values():
+            self.blobs.path(digest)
+        manifest = self.blobs.put(canonical(Manifest(files=dict(files), kind="opaque")))
+        for _ in range(_RACES):
+            expect = self.ledger.newest(self.subject(model))
+            version = self.next_version(model)
+            event = Registered(
+                model=model,
+                version=version,
+                manifest=manifest,
+                run=run,
+                until=None,
+                as_of=None,
+                pins={},
+                opaque=True,
+                source=source,
+            )
+            draft = Draft(self.subject(model), event, expect=expect)
+            try:
+                self.ledger.append_all(
+                    [draft], actor=actor, also=partial(_with_version, also, version)
+                )
+            except StaleSubject:
+                continue
+            return self.get(model, version)
+        raise StaleSubject(f"{self.subject(model)}: lost {_RACES} races in a row; register again")
+
     def next_version(self, model: str) -> str:
-        """Give the number that the next version of a model will have."""
-        newest = select(func.max(MODEL_VERSION.c.number)).where(*self._of(model))
+        """Give the number that the next version of a model will have; none is given twice."""
+        mine = (MODEL.c.project == self.project) & (MODEL.c.model == model)
         with self.database.read() as connection:
-            return str((connection.execute(newest).scalar() or 0) + 1)
+            return str((connection.execute(select(MODEL.c.numbered).where(mine)).scalar() or 0) + 1)
 
     def _whole(self, manifest: Digest) -> Manifest:
         try:
@@ -204,7 +254,7 @@ class Registry:
 
     def subject(self, model: str) -> Subject:
         """Name a model in the ledger."""
-        return Subject(self.project, KIND, model)
+        return Subject(self.project, KIND, subject_name(model))
 
     def seq(self, model: str) -> Seq:
         """Give the number of the model's newest fact: for `expect`."""
@@ -222,7 +272,7 @@ class Registry:
         """List a model's versions, oldest first."""
         query = select(MODEL_VERSION).where(*self._of(model)).order_by(MODEL_VERSION.c.number)
         with self.database.read() as connection:
-            return [_version(row) for row in connection.execute(query)]
+            return [version_of(row) for row in connection.execute(query)]
 
     def get(self, model: str, version: str) -> ModelVersion:
         """Give one version, by number or by `@alias`."""
@@ -236,7 +286,7 @@ class Registry:
             row = connection.execute(query).first()
         if row is None:
             raise NotFound(f"model {model!r} has no version {version!r}; see its versions")
-        return _version(row)
+        return version_of(row)
 
     def deployable(self, model: str, version: str) -> ModelVersion:
         """Give a version that may take traffic.
@@ -257,7 +307,7 @@ class Registry:
         mine = (MODEL_VERSION.c.project == self.project) & (MODEL_VERSION.c.manifest == manifest)
         with self.database.read() as connection:
             query = select(MODEL_VERSION).where(mine).order_by(MODEL_VERSION.c.seq)
-            return [_version(row) for row in connection.execute(query)]
+            return [version_of(row) for row in connection.execute(query)]
 
     def card(self, model: str, version: str) -> Card:
         """Give what a model card is written from."""
@@ -276,7 +326,21 @@ class Registry:
         return MODEL_VERSION.c.project == self.project, MODEL_VERSION.c.model == model
 
 
-def _version(row: Row[Any]) -> ModelVersion:
+def subject_name(model: str) -> str:
+    """Name a model in the ledger: clients' names may hold signs that a subject's may not."""
+    try:
+        return checked_name(model, what="model")
+    except InvalidInput:
+        return f"sha256:{digest_bytes(model.encode())}"
+
+
+def _with_version(
+    also: Callable[[Connection, str], None], version: str, connection: Connection
+) -> None:
+    also(connection, version)
+
+
+def version_of(row: Row[Any]) -> ModelVersion:
     return ModelVersion(
         model=row.model,
         version=row.version,
@@ -286,6 +350,7 @@ def _version(row: Row[Any]) -> ModelVersion:
         as_of=None if row.as_of_us is None else instant(row.as_of_us),
         pins=msgspec.json.decode(row.pins),
         opaque=row.opaque,
+        source=row.source,
         registered=instant(row.registered_us),
         seq=Seq(row.seq),
     )

@@ -2,21 +2,25 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from threading import Lock
+
+import msgspec
 
 from mainspring.core.clock import Clock
 from mainspring.core.errors import NotFound, Unavailable
 from mainspring.core.home import Home
 from mainspring.core.ids import Id, IdSource
-from mainspring.formats.routes import Arm, load
+from mainspring.formats.routes import Arm, EndpointRoute, load
 from mainspring.formats.segment import ArmOutput
+from mainspring.serving.recall import remembered
 from mainspring.serving.record import Exchange, Timing, answer_block, shadow_block
-from mainspring.serving.replay import Answer, Answers
+from mainspring.serving.replay import Answer, Answers, asked_digest
 from mainspring.serving.request_log import RequestLog
 from mainspring.serving.router import chosen
 from mainspring.serving.scoring import Scorer, Settled, settle
 from mainspring.serving.shelf import EMPTY, Served, stocked
+from mainspring.serving.status import EndpointStatus, Status, endpoint_status
+from mainspring.serving.tally import Tally
 from mainspring.serving.vectors import Rows, checked
 
 __all__ = ["Answer", "EndpointStatus", "Engine", "Rows", "Status"]
@@ -24,34 +28,6 @@ __all__ = ["Answer", "EndpointStatus", "Engine", "Rows", "Status"]
 _RETRY_S = 5.0
 _SHADOWS_WAITING = 64
 _HEX13 = float(1 << 52)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """What one endpoint is served by."""
-
-    project: str
-    endpoint: str
-    routes: int | None
-    """Number of the table that it is served by; None if it cannot be served."""
-    versions: tuple[str, ...]
-    problem: str | None
-    """Why it is not served by the newest table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How a worker is."""
-
-    worker: str
-    routes: int
-    """Number of the newest table looked at; 0 before the first."""
-    endpoints: tuple[EndpointStatus, ...]
-    loaded_models: int
-    rows_missing: int
-    """Answered rows that the log has neither carried nor counted yet."""
-    problems: tuple[str, ...]
-    """Of routes file, request log and online table."""
 
 
 class Engine:
@@ -71,6 +47,8 @@ class Engine:
         sync_s: float = 1.0,
         loaded_models: int = 16,
         remembered_requests: int = 4096,
+        remembered_rows: int = 200_000,
+        segment_bytes: int = 64 << 20,
     ) -> None:
         self._home = home
         self._worker = worker
@@ -78,8 +56,15 @@ class Engine:
         self._ids = ids
         self._loaded_models = loaded_models
         self._scorer = Scorer(clock)
-        self._log = RequestLog(home.segments, worker=worker, clock=clock, ids=ids, sync_s=sync_s)
-        self._answers = Answers(remembered_requests)
+        self._log = RequestLog(
+            home.segments,
+            worker=worker,
+            clock=clock,
+            ids=ids,
+            sync_s=sync_s,
+            segment_bytes=segment_bytes,
+        )
+        self._answers = Answers(remembered_requests, remembered_rows)
         self._shadows: deque[tuple[Exchange, Id]] = deque()
         self._refreshing = Lock()
         self._shelf = EMPTY
@@ -87,6 +72,14 @@ class Engine:
         self._tried_s = float("-inf")
         self._routes_problem: str | None = None
         self._lookup_problem: str | None = None
+        self.tally = Tally()
+
+    def recall(self) -> None:
+        """Take over what an earlier worker of this name answered; once, before the first request.
+
+        A client that repeats its request after a kill then gets its first answer.
+        """
+        self._answers.recall(remembered(self._home.segments, self._worker, now_us=self._now_us()))
 
     def refresh(self) -> bool:
         """Take over the published routes if they changed; says whether the table was swapped.
@@ -124,31 +117,49 @@ class Engine:
         return True
 
     def predict(
-        self, project: str, endpoint: str, rows: Rows, *, request_id: str | None = None
+        self,
+        project: str,
+        endpoint: str,
+        rows: Rows,
+        *,
+        request_id: str | None = None,
+        version: str | None = None,
     ) -> Answer:
         """Answer rows; the record is written before it returns.
 
         A repeated request id gets its first answer again, without a new record, as long as this
         worker remembers it. A row that no arm can score is in the answer's `errors`.
 
+        Args:
+            project: Of the endpoint.
+            endpoint: Its name.
+            rows: What to predict for.
+            request_id: The caller's own, for repeats.
+            version: Only this version may answer, without a fallback; None leaves it to the keys.
+
         Raises:
-            NotFound, Unavailable: There is no such endpoint, or none of its versions loaded.
+            NotFound, Unavailable: There is no such endpoint, or none of its versions loaded, or
+                the version is not among those that answer.
             InvalidInput, SchemaMismatch: A row is wrong; nothing was scored.
         """
         started = self._clock.monotonic_s()
         served = self._find(project, endpoint)
         place = (project, endpoint, request_id or "")
-        if request_id is not None and (known := self._answers.find(place, rows)) is not None:
+        asked = b"" if request_id is None else asked_digest(rows, version)
+        if request_id is not None and (known := self._answers.find(place, asked)) is not None:
             return known
-        sent = checked(rows, served.route.request, subject=f"endpoint {endpoint!r}")
+        route = served.route if version is None else _pinned(served.route, version)
+        sent = checked(rows, route.request, subject=f"endpoint {endpoint!r}")
         before_lookup = self._clock.monotonic_s()
         looked_up = served.lookup(sent, rows.event_times_us)
         self._lookup_problem = looked_up.problem
-        picked = chosen(served.route, rows.keys)
-        exchange = Exchange(served, rows, request_id, looked_up, picked)
+        picked = chosen(route, rows.keys)
+        exchange = Exchange(served, rows, request_id, looked_up, picked, asked, version is not None)
         before_compute = self._clock.monotonic_s()
-        scores = self._scorer.score(served.route, served.models, looked_up.vectors, picked)
-        settled = settle(served.route, picked, scores)
+        # In a rollout both arms score whoever answers: the guards compare pairs.
+        scored_by = route if route.rollout is None else served.route
+        scores = self._scorer.score(scored_by, served.models, looked_up.vectors, picked)
+        settled = settle(route, picked, scores)
         done = self._clock.monotonic_s()
         answer = _answer(self._ids.new(), picked, settled)
         timing = Timing(
@@ -156,11 +167,21 @@ class Engine:
         )
         outputs = {version: score.output() for version, score in scores.items()}
         recorded = self._record(exchange, answer, outputs, timing)
+        self.tally.count(project, endpoint, answer, outputs)
         if request_id is not None:
-            self._answers.keep(place, rows, answer)
+            self._answers.keep(place, asked, answer)
         if recorded:
             self._ask_shadows(exchange, answer.prediction)
         return answer
+
+    def route(self, project: str, endpoint: str) -> EndpointRoute:
+        """Give the route that an endpoint is served by now; raises as `predict` does."""
+        return self._find(project, endpoint).route
+
+    @property
+    def shadows_waiting(self) -> int:
+        """Count the answers whose plain shadows were not asked yet."""
+        return len(self._shadows)
 
     def score_shadows(self) -> int:
         """Score the plain shadows of answers already made and append their records.
@@ -189,9 +210,11 @@ class Engine:
         return Status(
             worker=self._worker,
             routes=shelf.number,
-            endpoints=tuple(_endpoint_status(name, shelf.served, shelf.problems) for name in names),
+            taken=shelf is not EMPTY,
+            endpoints=tuple(endpoint_status(name, shelf.served, shelf.problems) for name in names),
             loaded_models=len(shelf.models),
             rows_missing=self._log.missing,
+            rows_left_out=self._log.left_out,
             problems=tuple(problem for problem in problems if problem is not None),
         )
 
@@ -255,6 +278,18 @@ class Engine:
         return int(self._clock.now().timestamp() * 1e6)
 
 
+def _pinned(route: EndpointRoute, version: str) -> EndpointRoute:
+    answering = [arm for arm in route.arms if arm.role != "shadow"]
+    for arm in answering:
+        if arm.version == version:
+            return msgspec.structs.replace(route, arms=(arm,))
+    known = ", ".join(arm.version for arm in answering)
+    raise NotFound(
+        f"endpoint {route.endpoint!r}: version {version!r} does not answer it now; those that do: "
+        f"{known}"
+    )
+
+
 def _answer(prediction: Id, picked: list[Arm], settled: Settled) -> Answer:
     return Answer(
         prediction,
@@ -263,19 +298,4 @@ def _answer(prediction: Id, picked: list[Arm], settled: Settled) -> Answer:
         settled.roles,
         [a.version != version for a, version in zip(picked, settled.versions, strict=True)],
         settled.errors,
-    )
-
-
-def _endpoint_status(
-    name: tuple[str, str],
-    served: Mapping[tuple[str, str], Served],
-    problems: Mapping[tuple[str, str], str],
-) -> EndpointStatus:
-    now = served.get(name)
-    return EndpointStatus(
-        project=name[0],
-        endpoint=name[1],
-        routes=None if now is None else now.number,
-        versions=() if now is None else tuple(arm.version for arm in now.route.arms),
-        problem=problems.get(name),
     )

@@ -21,6 +21,10 @@ class Exchange:
     request_id: str | None
     looked_up: LookedUp
     picked: list[Arm]
+    asked: bytes = b""
+    """Digest of what was asked, where there is a request id."""
+    pinned: bool = False
+    """The caller named the version; no key chose it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,14 @@ def answer_block(
         chosen=[arm.version for arm in exchange.picked],
         arms=answer.arms,
         versions=answer.versions,
-        propensity=[share[arm.version] for arm in exchange.picked],
+        propensity=[1.0 if exchange.pinned else share[arm.version] for arm in exchange.picked],
         outputs=dict(outputs),
         queue_us=int(timing.queue_s * 1e6),
         features_us=int(timing.features_s * 1e6),
         compute_us=int(timing.compute_s * 1e6),
         missing_before=missing,
         sampled_before=sampled,
+        asked=exchange.asked,
     )
 
 

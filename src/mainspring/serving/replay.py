@@ -1,12 +1,19 @@
 """Answers by request id, so that a repeated request gets the same one without a new record."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from threading import Lock
+
+import msgspec
 
 from mainspring.core.errors import InvalidInput
 from mainspring.core.ids import Id
 from mainspring.serving.vectors import Rows
+
+Place = tuple[str, str, str]
+"""Project, endpoint and request id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +34,22 @@ class Answer:
 
 
 class Answers:
-    """The newest answers of this worker, a bounded number. Thread-safe."""
+    """The newest answers of this worker, a bounded number of answers and rows. Thread-safe."""
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self, at_most: int, rows_at_most: int) -> None:
         self._at_most = at_most
+        self._rows_at_most = rows_at_most
         self._lock = Lock()
-        self._kept: OrderedDict[tuple[str, str, str], tuple[object, Answer]] = OrderedDict()
+        self._rows = 0
+        self._kept: OrderedDict[Place, tuple[bytes, Answer]] = OrderedDict()
 
-    def find(self, place: tuple[str, str, str], rows: Rows) -> Answer | None:
-        """Give the answer of (project, endpoint, request id); None if it is not kept.
+    def recall(self, remembered: Iterable[tuple[Place, bytes, Answer]]) -> None:
+        """Take over answers that a predecessor gave, oldest first."""
+        for place, asked, answer in remembered:
+            self.keep(place, asked, answer)
+
+    def find(self, place: Place, asked: bytes) -> Answer | None:
+        """Give the answer of a request id; None if it is not kept.
 
         Raises:
             InvalidInput: The id was used for other rows.
@@ -44,19 +58,29 @@ class Answers:
             kept = self._kept.get(place)
         if kept is None:
             return None
-        if kept[0] != _asked(rows):
+        if kept[0] != asked:
             raise InvalidInput(
                 f"request id {place[2]!r} was used for other rows; give each request its own id"
             )
         return kept[1]
 
-    def keep(self, place: tuple[str, str, str], rows: Rows, answer: Answer) -> None:
+    def keep(self, place: Place, asked: bytes, answer: Answer) -> None:
         """Keep an answer; the oldest goes when there are too many."""
         with self._lock:
-            self._kept[place] = (_asked(rows), answer)
-            if len(self._kept) > self._at_most:
-                self._kept.popitem(last=False)
+            replaced = self._kept.pop(place, None)
+            self._kept[place] = (asked, answer)
+            self._rows += len(answer.outputs) - (len(replaced[1].outputs) if replaced else 0)
+            while len(self._kept) > self._at_most or self._rows > self._rows_at_most:
+                _, (_, oldest) = self._kept.popitem(last=False)
+                self._rows -= len(oldest.outputs)
 
 
-def _asked(rows: Rows) -> object:
-    return (list(rows.keys), list(rows.event_times_us))
+def asked_digest(rows: Rows, version: str | None) -> bytes:
+    """Digest what a caller asked, without what was filled in here."""
+    keys = list(rows.keys) if rows.keys_given else len(rows.keys)
+    times = list(rows.event_times_us) if rows.times_given else None
+    return blake2b(_encode((keys, times, rows.columns, version)), digest_size=16).digest()
+
+
+# Columns may hold whatever an in-process caller put there; a wrong type is refused later on.
+_encode = msgspec.msgpack.Encoder(enc_hook=repr).encode

@@ -16,22 +16,34 @@ class RequestLog:
     """Writes blocks before their answers are sent. Thread-safe.
 
     A full disk stops no answer: rows it refuses are counted, and the next block that fits says
-    how many. A segment is opened by the first block, and anew after a failed fsync.
+    how many. A segment is opened by the first block, and anew after a failed
+    fsync or when it has become large.
     """
 
     def __init__(
-        self, folder: Path, *, worker: str, clock: Clock, ids: IdSource, sync_s: float
+        self,
+        folder: Path,
+        *,
+        worker: str,
+        clock: Clock,
+        ids: IdSource,
+        sync_s: float,
+        segment_bytes: int = 64 << 20,
     ) -> None:
         self._folder = folder
         self._worker = worker
         self._clock = clock
         self._ids = ids
         self._sync_s = sync_s
+        self._segment_bytes = segment_bytes
         self._synced_s = clock.monotonic_s()
         self._lock = Lock()
         self._writer: SegmentWriter | None = None
         self._missing = 0
         self._sampled = 0
+        self._unsynced = False
+        self.left_out = 0
+        """Rows that the disk refused, in all."""
         self.problem: str | None = None
         """Why the newest refused block was refused; None once one fits again."""
 
@@ -56,11 +68,16 @@ class RequestLog:
                 self._writer.append(make(self._missing, self._sampled))
             except OSError as error:
                 self._missing += rows
-                self.problem = str(error)
+                self.left_out += rows
+                self.problem = f"request log: {error.strerror or error}"
                 return
             self._missing = self._sampled = 0
+            self._unsynced = True
             self.problem = None
             self._sync_if_due()
+            if self._writer.size_bytes >= self._segment_bytes:
+                self._sync()
+                self._end()
 
     def leave_out(self, rows: int) -> None:
         """Count rows that are not in the sample."""
@@ -85,13 +102,14 @@ class RequestLog:
             self._sync()
 
     def _sync(self) -> None:
-        if self._writer is None:
+        if self._writer is None or not self._unsynced:
             return
+        self._unsynced = False
         try:
             self._writer.sync()
         except OSError as error:
             # The kernel may have dropped the pages: going on in this file would hide the hole.
-            self.problem = str(error)
+            self.problem = f"request log: {error.strerror or error}"
             self._end()
 
     def _end(self) -> None:

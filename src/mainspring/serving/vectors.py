@@ -24,6 +24,10 @@ class Rows:
     """Microseconds of UTC since 1970."""
     columns: Mapping[str, Sequence[Any]]
     """Missing numbers as None or NaN, missing strings as None or ''."""
+    keys_given: bool = True
+    """False: the caller gave no keys, they were made up here and differ in a repeat."""
+    times_given: bool = True
+    """False: the caller gave no event times, they are the present."""
 
 
 class Vectors:

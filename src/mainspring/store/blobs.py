@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from mainspring.core.clock import Instant
 from mainspring.core.errors import Corrupt, InvalidInput, NotFound, StorageFull
@@ -104,6 +104,10 @@ class FolderBlobs:
                 os.unlink(digest[2:], dir_fd=folder)
             os.fsync(folder)
 
+    def incoming(self) -> "Incoming":
+        """Begin a blob whose bytes come in pieces; raises StorageFull."""
+        return Incoming(self)
+
     def sweep(self, before: Instant) -> int:
         """Remove what killed writers left behind: temporary files not touched since.
 
@@ -162,6 +166,52 @@ class FolderBlobs:
             raise
         finally:
             os.close(root)
+
+
+class Incoming:
+    """A blob whose bytes come in pieces: nothing is visible before `finish`, nothing kept if it
+    never comes. Used as a context, by one thread at a time.
+    """
+
+    def __init__(self, blobs: FolderBlobs) -> None:
+        self._blobs = blobs
+        self._hash = sha256()
+        self.size_bytes = 0
+        with blobs._folder(_TEMPORARY, create=True) as temporary, _full_disk_named():
+            self._name, self._file = _temporary_file(temporary)
+
+    def write(self, chunk: bytes | bytearray) -> None:
+        """Take the next piece; raises StorageFull."""
+        self._hash.update(chunk)
+        self.size_bytes += len(chunk)
+        rest = memoryview(chunk)
+        with _full_disk_named():
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+
+    def finish(self) -> Digest:
+        """Make the blob durable and visible; gives its digest."""
+        digest = Digest(self._hash.hexdigest())
+        with _full_disk_named():
+            os.fsync(self._file)
+            with (
+                self._blobs._folder(_TEMPORARY) as temporary,
+                self._blobs._folder(digest[:2], create=True) as folder,
+            ):
+                _link(temporary, self._name, folder, digest[2:], self.size_bytes)
+                os.fsync(folder)
+        return digest
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+        with (
+            suppress(NotFound, FileNotFoundError),
+            self._blobs._folder(_TEMPORARY) as temporary,
+        ):
+            os.unlink(self._name, dir_fd=temporary)
 
 
 def _temporary_file(folder: int) -> tuple[str, int]:

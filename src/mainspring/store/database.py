@@ -114,6 +114,10 @@ class Database:
                 raise
             raise failure.error from error
 
+    def waiting(self) -> int:
+        """Count the writes that wait for the writer."""
+        return self._queue.qsize()
+
     def close(self) -> None:
         """Finish the writes that wait, then close; later calls are answered Unavailable."""
         with self._gate:

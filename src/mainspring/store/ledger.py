@@ -142,6 +142,7 @@ class Ledger:
         self,
         *,
         after: Seq = NO_FACT,
+        before: Seq | None = None,
         project: str | None = None,
         kind: str | None = None,
         name: str | None = None,
@@ -152,11 +153,13 @@ class Ledger:
         """List facts in order of their number.
 
         Args:
-            after: Only facts with a larger number.
+            after: Only facts with a larger number; `before`: with a smaller one.
             kind: Of the subject; `name` likewise.
             events: Class names of events, such as "Promoted".
         """
         query = select(LEDGER).where(LEDGER.c.seq > after).limit(limit)
+        if before is not None:
+            query = query.where(LEDGER.c.seq < before)
         wanted = {"project": project, "subject_kind": kind, "subject_name": name}
         for column, value in wanted.items():
             if value is not None:

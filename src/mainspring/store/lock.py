@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,9 @@ import msgspec
 
 from mainspring.core.errors import Unavailable
 from mainspring.core.ids import canonical
+
+_TRIES = 5
+_PAUSE_S = 0.02
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -40,6 +44,7 @@ class HomeLock:
         """
         assert self._file is None, "a home lock is taken once"
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        tries = 0
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:
@@ -50,7 +55,12 @@ class HomeLock:
                 os.close(file)
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
-                raise Unavailable(self._refusal()) from error
+                tries += 1
+                if tries == _TRIES:
+                    raise Unavailable(self._refusal()) from error
+                # Whoever asks for the holder has the lock for an instant: that is none.
+                time.sleep(_PAUSE_S)
+                continue
             # Somebody removed the file between open and lock: a lock on it excludes nobody.
             os.close(file)
         os.ftruncate(file, 0)

@@ -39,6 +39,31 @@ class Failure:
     """No later write can be trusted: the process must reopen the database."""
 
 
+def failure_of(path: Path, error: BaseException) -> Failure | None:
+    """Tell a failure of the database at a path from an error of the work that used it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlite_errorcode", None)
+    if not isinstance(cause, sqlite3.Error) or not isinstance(code, int):
+        return None
+    found = f"database {path.name}: {cause} ({cause.sqlite_errorname})"
+    if code in _FULL:
+        return Failure(StorageFull(f"{found}; nothing was changed: free space and repeat"), False)
+    if code in _UNSYNCED:
+        # After a failed fsync the kernel may have dropped the pages: never retry on top.
+        return Failure(
+            Unavailable(f"{found}; whether the write landed shows after a restart"), True
+        )
+    if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return Failure(
+            Unavailable(f"{found}; another process holds it: stop that one, then repeat"), False
+        )
+    if code & 0xFF in _DAMAGED:
+        return Failure(Corrupt(f"{found}; restore it from a backup"), True)
+    if code & 0xFF in _UNREADABLE or code == sqlite3.SQLITE_READONLY_DBMOVED:
+        return Failure(Unavailable(f"{found}; check the disk, then restart"), False)
+    return None
+
+
 class SqliteFile:
     """One SQLite file with its two engines: one connection that writes, many that read."""
 
@@ -75,29 +100,7 @@ class SqliteFile:
 
     def failure(self, error: BaseException) -> Failure | None:
         """Tell a failure of the database from an error of the work that used it."""
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        code = getattr(cause, "sqlite_errorcode", None)
-        if not isinstance(cause, sqlite3.Error) or not isinstance(code, int):
-            return None
-        found = f"database {self.path.name}: {cause} ({cause.sqlite_errorname})"
-        if code in _FULL:
-            return Failure(
-                StorageFull(f"{found}; nothing was changed: free space and repeat"), False
-            )
-        if code in _UNSYNCED:
-            # After a failed fsync the kernel may have dropped the pages: never retry on top.
-            return Failure(
-                Unavailable(f"{found}; whether the write landed shows after a restart"), True
-            )
-        if code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return Failure(
-                Unavailable(f"{found}; another process holds it: stop that one, then repeat"), False
-            )
-        if code & 0xFF in _DAMAGED:
-            return Failure(Corrupt(f"{found}; restore it from a backup"), True)
-        if code & 0xFF in _UNREADABLE or code == sqlite3.SQLITE_READONLY_DBMOVED:
-            return Failure(Unavailable(f"{found}; check the disk, then restart"), False)
-        return None
+        return failure_of(self.path, error)
 
     def close(self) -> None:
         """Close the reading connections; the writer's belongs to its thread."""
@@ -129,6 +132,43 @@ class SqliteFile:
         engine = create_engine("sqlite://", creator=connect, poolclass=pool, **many)
         event.listen(engine, "begin", lambda connection: _driver(connection).execute(begin))
         return engine
+
+
+def take_snapshot(path: Path, target: Path) -> None:
+    """Copy a database as it is at one instant, whoever writes to it meanwhile.
+
+    Args:
+        path: The database; never opened but by SQLite, which would lose its locks by it.
+        target: A file that is not there.
+
+    Raises:
+        Unavailable: There is no database, or it is held.
+        Corrupt: The copy is not whole, so neither is the original.
+        StorageFull: The copy found no room.
+    """
+    try:
+        with _raw(path, "rw") as source, _raw(target, "rwc") as copy:
+            # In one step: a copy in pieces would begin again after every write of another process.
+            source.backup(copy)
+            # One file, nothing beside it.
+            copy.execute("PRAGMA journal_mode=DELETE")
+            found = copy.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.Error as error:
+        failure = failure_of(path, error)
+        if failure is None:
+            raise
+        raise failure.error from error
+    if found != "ok":
+        raise Corrupt(f"database {path.name}: {found}; restore it from an earlier backup")
+
+
+@contextlib.contextmanager
+def _raw(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    uri = f"file:{_quoted(path)}?mode={mode}"
+    with contextlib.closing(
+        sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    ) as connection:
+        yield connection
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -1,12 +1,38 @@
 """Tracking's tables, all of them records.
 
-Times are whole microseconds since 1970 UTC.
+Times are whole milliseconds since 1970 UTC, as clients count them. An owner is the id of an
+experiment (decimal), of a run, a logged model (`m-`) or a trace (`tr-`): no two kinds share an id.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
 
 METADATA = MetaData()
 
+EXPERIMENT = Table(
+    "experiment",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("experiment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("deleted_ms", BigInteger),
+    Index("experiment_by_name", "project", "name", unique=True),
+    Index("experiment_by_id", "project", "experiment", unique=True),
+)
 RUN_RECORD = Table(
     "run_record",
     METADATA,
@@ -14,20 +40,34 @@ RUN_RECORD = Table(
     Column("run", Text, primary_key=True),
     Column("experiment", Text, nullable=False),
     Column("name", Text, nullable=False),
+    Column("person", Text, nullable=False),
     Column("status", Text, nullable=False),
-    Column("started_us", BigInteger, nullable=False),
-    Column("ended_us", BigInteger),
-    Column("deleted_us", BigInteger),
-    Index("run_record_by_experiment", "project", "experiment", "started_us"),
+    Column("location", Text, nullable=False),
+    Column("managed", Boolean, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("deleted_ms", BigInteger),
+    Index("run_record_by_experiment", "project", "experiment", "started_ms"),
 )
 PARAM = Table(
     "param",
     METADATA,
     Column("project", Text, primary_key=True),
-    Column("run", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
+    Index("param_by_key", "project", "key"),
 )
+TAG = Table(
+    "tag",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index("tag_by_key", "project", "key"),
+)
+# A series and its last point in one row, so that ordering runs by a metric reads one index.
 # SQLite turns a NaN into NULL, so that it is a NaN stands beside the value.
 METRIC = Table(
     "metric",
@@ -37,27 +77,121 @@ METRIC = Table(
     Column("run", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("step", BigInteger, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("value", Float, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
     Column("is_nan", Boolean, nullable=False),
-    Index("metric_by_run", "project", "run", "key", "step", "at_us"),
+    Column("value", Float, nullable=False),
+    Index("metric_by_run", "project", "run", "key", unique=True),
+    Index("metric_by_value", "project", "key", "value"),
 )
-TAG = Table(
-    "tag",
+METRIC_POINT = Table(
+    "metric_point",
+    METADATA,
+    Column("series", Integer, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("is_nan", Boolean, primary_key=True),
+    Column("value", Float, primary_key=True),
+)
+DATASET_RECORD = Table(
+    "dataset_record",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("experiment", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("source_type", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("schema", Text),
+    Column("profile", Text),
+)
+RUN_DATASET = Table(
+    "run_dataset",
     METADATA,
     Column("project", Text, primary_key=True),
     Column("run", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("experiment", Text, nullable=False),
+    Column("context", Text),
+    Column("tags", LargeBinary, nullable=False),
+    Index("run_dataset_by_name", "project", "name", "digest"),
+)
+LOGGED_MODEL = Table(
+    "logged_model",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("experiment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("kind", Text),
+    Column("run", Text),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("deleted_ms", BigInteger),
+    Index("logged_model_by_experiment", "project", "experiment", "created_ms"),
+)
+MODEL_METRIC = Table(
+    "model_metric",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("run", Text, primary_key=True),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("dataset_name", Text, primary_key=True),
+    Column("dataset_digest", Text, primary_key=True),
+    Column("value", Float, nullable=False),
+    Column("is_nan", Boolean, nullable=False),
+)
+MODEL_LINK = Table(
+    "model_link",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("run", Text, primary_key=True),
+    Column("direction", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("step", BigInteger, nullable=False),
+)
+TRACE = Table(
+    "trace",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("trace", Text, primary_key=True),
+    Column("experiment", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("trace_by_experiment", "project", "experiment", "at_ms"),
 )
 ARTIFACT = Table(
     "artifact",
     METADATA,
     Column("project", Text, primary_key=True),
-    Column("run", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),
     Column("path", Text, primary_key=True),
+    Column("folder", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    Index("artifact_by_folder", "project", "owner", "folder"),
+    Index("artifact_by_digest", "project", "digest"),
 )
 
-RECORDS: tuple[Table, ...] = (RUN_RECORD, PARAM, METRIC, TAG, ARTIFACT)
+RECORDS: tuple[Table, ...] = (
+    EXPERIMENT,
+    RUN_RECORD,
+    PARAM,
+    TAG,
+    METRIC,
+    METRIC_POINT,
+    DATASET_RECORD,
+    RUN_DATASET,
+    LOGGED_MODEL,
+    MODEL_METRIC,
+    MODEL_LINK,
+    TRACE,
+    ARTIFACT,
+)

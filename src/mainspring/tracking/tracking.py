@@ -5,46 +5,57 @@ from datetime import datetime
 from math import isnan
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from mainspring.core.clock import Clock, Instant
 from mainspring.core.errors import AlreadyExists, InvalidInput, NotFound, Refused
 from mainspring.core.ids import Digest, Id, checked_name, digest_of
 from mainspring.store.database import Database
-from mainspring.tracking.run import (
+from mainspring.tracking.artifacts import Artifacts, artifacts_of, put_artifacts
+from mainspring.tracking.experiments import DEFAULT, Experiments
+from mainspring.tracking.inputs import DatasetUsed, ModelLink, add_datasets, link_models
+from mainspring.tracking.limits import (
     METRICS_PER_BATCH,
-    PARAM_LENGTH,
-    TAG_LENGTH,
+    checked_key,
+    checked_time,
+    millis,
+)
+from mainspring.tracking.metrics import add_points, history
+from mainspring.tracking.models import LoggedModels, ModelMetric, add_model_metrics
+from mainspring.tracking.reading import Reading, row_of
+from mainspring.tracking.run import (
+    NAME_TAG,
     ArtifactFile,
     Batch,
+    FoundRun,
     MetricSummary,
     Point,
     RunRow,
     Status,
     TrackedRun,
-    checked_key,
-    checked_path,
-    checked_text,
-    instant,
-    micros,
 )
-from mainspring.tracking.tables import ARTIFACT, METRIC, PARAM, RUN_RECORD, TAG
-
-DEFAULT_EXPERIMENT = "default"
+from mainspring.tracking.tables import RUN_RECORD
+from mainspring.tracking.texts import delete_tag, set_params, set_tags
+from mainspring.tracking.traces import Traces
 
 
 class Tracking:
-    """Tracked runs of one project."""
+    """Tracked runs of one project; experiments, artifacts and logged models beside them."""
 
     def __init__(self, project: str, *, database: Database, clock: Clock) -> None:
         self._project = project
         self._database = database
         self._clock = clock
+        self.experiments = Experiments(project, database, clock)
+        self.artifacts = Artifacts(project, database)
+        self.models = LoggedModels(project, database, clock, self.experiments)
+        self.traces = Traces(project, database, self.experiments)
+        self.reading = Reading(project, database, self.models)
 
     # --- runs
 
-    def create_run(self, run: Id, *, name: str, experiment: str = DEFAULT_EXPERIMENT) -> None:
-        """Begin a run under an id the caller made; again with the same names changes nothing."""
+    def create_run(self, run: Id, *, name: str, experiment: str = DEFAULT) -> None:
+        """Begin a run of a pipeline; see `create`."""
         now = self._clock.now()
         self._database.write(
             lambda connection: self.create(
@@ -59,33 +70,84 @@ class Tracking:
         *,
         name: str,
         at: Instant,
-        experiment: str = DEFAULT_EXPERIMENT,
+        experiment: str = DEFAULT,
     ) -> None:
-        """Begin a run inside a caller's write.
+        """Begin a run under an id the caller made, inside a caller's write.
+
+        The run is managed: its pipeline alone ends it. Again with the same names changes nothing.
 
         Raises:
             AlreadyExists: The id is taken by a run of another name or experiment.
         """
         checked_name(run, what="run")
         checked_key(name, what="run name")
-        checked_name(experiment, what="experiment")
         row = self._row(connection, run)
         if row is None:
-            connection.execute(
-                insert(RUN_RECORD).values(
-                    project=self._project,
-                    run=run,
-                    name=name,
-                    experiment=experiment,
-                    status="running",
-                    started_us=micros(at),
-                )
-            )
+            at_ms = millis(at)
+            self._insert(connection, run, experiment, name, at_ms, person="", managed=True)
         elif (row.name, row.experiment) != (name, experiment):
             raise AlreadyExists(
                 f"run {run}: found it as {row.name!r} in experiment {row.experiment!r}, expected "
                 f"{name!r} in {experiment!r}; make a new id"
             )
+
+    def start(
+        self,
+        run: Id,
+        *,
+        experiment: str,
+        name: str,
+        person: str,
+        started_ms: int | None,
+        tags: Mapping[str, str],
+    ) -> FoundRun:
+        """Begin a run that its client ends.
+
+        Raises:
+            NotFound: There is no such experiment.
+            Refused: The experiment is deleted.
+        """
+        at_ms = millis(self._clock.now()) if started_ms is None else started_ms
+        checked_time(at_ms, what="start_time")
+
+        def work(connection: Connection) -> None:
+            self._insert(connection, run, experiment, name, at_ms, person=person, managed=False)
+            set_tags(connection, self._project, run, {**tags, NAME_TAG: name})
+
+        self._database.write(work)
+        return self.found(run)
+
+    def change(
+        self,
+        run: Id,
+        *,
+        status: Status | None = None,
+        ended_ms: int | None = None,
+        name: str | None = None,
+    ) -> RunRow:
+        """Change what is given of a run; a managed run keeps its status and end.
+
+        Raises:
+            Refused: The run is deleted.
+        """
+        if ended_ms is not None:
+            checked_time(ended_ms, what="end_time")
+
+        def work(connection: Connection) -> RunRow:
+            row = self.writable(connection, run, sealed=False)
+            values: dict[str, Any] = {}
+            if status is not None and not row.managed:
+                values |= {"status": status, "ended_ms": ended_ms}
+            elif ended_ms is not None and not row.managed:
+                values["ended_ms"] = ended_ms
+            if name:
+                values["name"] = name
+                set_tags(connection, self._project, run, {NAME_TAG: name})
+            if values:
+                connection.execute(update(RUN_RECORD).where(self._is(run)).values(**values))
+            return row_of(self._existing(connection, run))
+
+        return self._database.write(work)
 
     def end_run(self, run: Id, status: Status) -> None:
         """End a run; see `end`."""
@@ -96,16 +158,13 @@ class Tracking:
         """Set a run's end inside a caller's write; ending it again the same way keeps the time."""
         row = self._existing(connection, run)
         if row.status != status:
-            connection.execute(
-                update(RUN_RECORD)
-                .where(self._is(RUN_RECORD, run))
-                .values(status=status, ended_us=None if status == "running" else micros(at))
-            )
+            ended_ms = None if status == "running" else millis(at)
+            changed = update(RUN_RECORD).where(self._is(run))
+            connection.execute(changed.values(status=status, ended_ms=ended_ms))
 
     def delete(self, run: Id) -> None:
         """Hide a run; nothing of it is lost, `restore` brings it back."""
-        now_us = micros(self._clock.now())
-        self._set_deleted(run, now_us)
+        self._set_deleted(run, millis(self._clock.now()))
 
     def restore(self, run: Id) -> None:
         """Bring a deleted run back."""
@@ -113,11 +172,15 @@ class Tracking:
 
     # --- logging
 
-    def log(self, run: Id, batch: Batch) -> None:
+    def log(self, run: Id, batch: Batch, *, models: Sequence[ModelMetric] = ()) -> None:
         """Log a batch, all of it or nothing.
 
+        Args:
+            models: Metrics that are noted of logged models as well.
+
         Raises:
-            Refused: A parameter already has another value, or the run is deleted.
+            Refused: A parameter already has another value, the run is deleted, or it is a
+                pipeline's and closed.
             InvalidInput: A key, value or path is over its limit, or there are over 1,000 metrics.
         """
         if len(batch.metrics) > METRICS_PER_BATCH:
@@ -125,16 +188,13 @@ class Tracking:
                 f"run {run}: found {len(batch.metrics)} metrics in one batch, expected "
                 f"{METRICS_PER_BATCH} at most; send several batches"
             )
-        self._database.write(
-            lambda connection: self.record(
-                connection,
-                run,
-                params=batch.params,
-                metrics=[(p.key, p.value, p.step, p.at) for p in batch.metrics],
-                tags=batch.tags,
-                artifacts=[(a.path, a.digest, a.size_bytes) for a in batch.artifacts],
-            )
-        )
+
+        def work(connection: Connection) -> None:
+            self.writable(connection, run)
+            self._record(connection, run, batch)
+            add_model_metrics(connection, self._project, run, models)
+
+        self._database.write(work)
 
     def record(
         self,
@@ -147,48 +207,58 @@ class Tracking:
         artifacts: Sequence[tuple[str, Digest, int]],
     ) -> None:
         """Log inside a caller's write; see `log`. Metrics are (key, value, step, at)."""
-        if self._existing(connection, run).deleted_us is not None:
-            raise Refused(f"run {run} is deleted; restore it before logging to it")
-        for key, value in params.items():
-            self._set_param(connection, run, key, value)
-        self._add_metrics(connection, run, metrics)
-        for key, value in tags.items():
-            checked_key(key, what="tag")
-            checked_text(key, value, what="tag", limit=TAG_LENGTH)
-            self._put(connection, TAG, run, {"key": key}, {"value": value})
-        for path, digest, size_bytes in artifacts:
-            checked_path(path)
-            values = {"digest": digest, "size_bytes": size_bytes}
-            self._put(connection, ARTIFACT, run, {"path": path}, values)
+        self.writable(connection, run)
+        points = (Point(key, value, step, millis(at)) for key, value, step, at in metrics)
+        files = tuple(ArtifactFile(*file) for file in artifacts)
+        batch = Batch(params=dict(params), metrics=tuple(points), tags=dict(tags), artifacts=files)
+        self._record(connection, run, batch)
 
     def log_artifact(self, run: Id, path: str, *, digest: Digest, size_bytes: int) -> None:
         """Note that a path of the run leads to a blob; a path logged again leads to the new one."""
         self.log(run, Batch(artifacts=(ArtifactFile(path, digest, size_bytes),)))
+
+    def delete_tag(self, run: Id, key: str) -> None:
+        """Remove a tag; NotFound when it is not there."""
+
+        def work(connection: Connection) -> None:
+            self.writable(connection, run)
+            if not delete_tag(connection, self._project, run, key):
+                raise NotFound(f"No tag with name: {key[:250]} in run with id {run}")
+
+        self._database.write(work)
+
+    def link(
+        self,
+        run: Id,
+        *,
+        datasets: Sequence[DatasetUsed] = (),
+        read: Sequence[ModelLink] = (),
+        made: Sequence[ModelLink] = (),
+    ) -> None:
+        """Note what a run read and made."""
+
+        def work(connection: Connection) -> None:
+            row = self.writable(connection, run)
+            add_datasets(connection, self._project, run, row.experiment, datasets)
+            link_models(connection, self._project, run, "read", read)
+            link_models(connection, self._project, run, "made", made)
+
+        self._database.write(work)
 
     # --- reading
 
     def get(self, run: Id) -> TrackedRun:
         """Give a run with its parameters, last metrics, tags and artifacts, deleted or not."""
         with self._database.read() as connection:
-            row = self._existing(connection, run)
-            return TrackedRun(
-                run=run,
-                experiment=row.experiment,
-                name=row.name,
-                status=row.status,
-                started=instant(row.started_us),
-                ended=_maybe_instant(row.ended_us),
-                deleted=_maybe_instant(row.deleted_us),
-                params=self._texts(connection, PARAM, run),
-                metrics=self._last(connection, run),
-                tags=self._texts(connection, TAG, run),
-                artifacts={
-                    r.path: ArtifactFile(r.path, Digest(r.digest), r.size_bytes)
-                    for r in connection.execute(
-                        select(ARTIFACT).where(self._is(ARTIFACT, run)).order_by(ARTIFACT.c.path)
-                    )
-                },
-            )
+            found = self.reading.full(connection, [self._existing(connection, run)])[0]
+            files = artifacts_of(connection, self._project, run)
+            parts = {name: getattr(found, name) for name in found.__struct_fields__}
+            return TrackedRun(**parts, artifacts=files)
+
+    def found(self, run: Id) -> FoundRun:
+        """Give a run without its files, deleted or not."""
+        with self._database.read() as connection:
+            return self.reading.full(connection, [self._existing(connection, run)])[0]
 
     def list(
         self, *, experiment: str | None = None, deleted: bool = False, limit: int = 1000
@@ -198,27 +268,16 @@ class Tracking:
         if experiment is not None:
             query = query.where(RUN_RECORD.c.experiment == experiment)
         if not deleted:
-            query = query.where(RUN_RECORD.c.deleted_us.is_(None))
-        query = query.order_by(RUN_RECORD.c.started_us.desc(), RUN_RECORD.c.run.desc()).limit(limit)
+            query = query.where(RUN_RECORD.c.deleted_ms.is_(None))
+        query = query.order_by(RUN_RECORD.c.started_ms.desc(), RUN_RECORD.c.run.desc()).limit(limit)
         with self._database.read() as connection:
-            return [
-                RunRow(
-                    run=Id(row.run),
-                    experiment=row.experiment,
-                    name=row.name,
-                    status=row.status,
-                    started=instant(row.started_us),
-                    ended=_maybe_instant(row.ended_us),
-                    deleted=_maybe_instant(row.deleted_us),
-                )
-                for row in connection.execute(query)
-            ]
+            return [row_of(row) for row in connection.execute(query)]
 
     def history(self, run: Id, key: str) -> tuple[Point, ...]:
         """Give a metric's points by step and time, however they arrived."""
         with self._database.read() as connection:
             self._existing(connection, run)
-            return tuple(_point(row) for row in connection.execute(self._points(run, key)))
+            return tuple(history(connection, self._project, run, key))
 
     def summary(self, run: Id, key: str) -> MetricSummary:
         """Give last, smallest and largest point of a metric, each with its step."""
@@ -241,125 +300,94 @@ class Tracking:
         tracked = self.get(run)
         metrics = {key: [p.value.hex(), p.step] for key, p in tracked.metrics.items()}
         artifacts = {path: file.digest for path, file in tracked.artifacts.items()}
-        return digest_of([tracked.params, metrics, tracked.tags, artifacts])
+        tags = {key: value for key, value in tracked.tags.items() if key != NAME_TAG}
+        return digest_of([tracked.params, metrics, tags, artifacts])
 
     # --- rows
 
-    def _is(self, table: Table, run: Id) -> Any:
-        return (table.c.project == self._project) & (table.c.run == run)
+    def writable(self, connection: Connection, run: Id, *, sealed: bool = True) -> Row[Any]:
+        """Give the row of a run that may be logged to, inside a write.
+
+        Args:
+            sealed: Refuse a pipeline's closed run: the fact of its end rests on its records.
+        """
+        row = self._existing(connection, run)
+        if row.deleted_ms is not None:
+            raise Refused(
+                f"The run {run} must be in the 'active' state. Current state is deleted; "
+                "restore it before logging to it."
+            )
+        if sealed and row.managed and row.status != "running":
+            raise Refused(
+                f"run {run} of a pipeline is {row.status}: what it logged is sealed; log to a new "
+                "run"
+            )
+        return row
+
+    def _record(self, connection: Connection, run: Id, batch: Batch) -> None:
+        if batch.params:
+            set_params(connection, self._project, run, batch.params)
+        if batch.metrics:
+            add_points(connection, self._project, run, batch.metrics)
+        if batch.tags:
+            set_tags(connection, self._project, run, batch.tags)
+            if NAME_TAG in batch.tags:
+                renamed = update(RUN_RECORD).where(self._is(run))
+                connection.execute(renamed.values(name=batch.tags[NAME_TAG]))
+        put_artifacts(connection, self._project, run, batch.artifacts)
+
+    def _insert(
+        self,
+        connection: Connection,
+        run: Id,
+        experiment: str,
+        name: str,
+        at_ms: int,
+        *,
+        person: str,
+        managed: bool,
+    ) -> None:
+        group = self.experiments.existing(connection, experiment, active=not managed)
+        row = {
+            "project": self._project,
+            "run": run,
+            "name": name,
+            "experiment": experiment,
+            "person": person,
+            "status": "running",
+            "location": f"{group.location}/{run}/artifacts",
+            "managed": managed,
+            "started_ms": at_ms,
+        }
+        connection.execute(_ADD_RUN, row)
+
+    def _is(self, run: Id) -> Any:
+        return (RUN_RECORD.c.project == self._project) & (RUN_RECORD.c.run == run)
 
     def _row(self, connection: Connection, run: Id) -> Row[Any] | None:
-        return connection.execute(select(RUN_RECORD).where(self._is(RUN_RECORD, run))).first()
+        return connection.execute(_RUN, {"of_project": self._project, "of_run": run}).first()
 
     def _existing(self, connection: Connection, run: Id) -> Row[Any]:
         row = self._row(connection, run)
         if row is None:
             raise NotFound(
-                f"run {run[:60]!r} of project {self._project!r} is not tracked; check it"
+                f"Run with id={run[:60]} not found: it is not tracked in project "
+                f"{self._project!r}; check it"
             )
         return row
 
-    def _set_deleted(self, run: Id, deleted_us: int | None) -> None:
+    def _set_deleted(self, run: Id, deleted_ms: int | None) -> None:
         def work(connection: Connection) -> None:
             row = self._existing(connection, run)
-            if (row.deleted_us is None) != (deleted_us is None):
-                connection.execute(
-                    update(RUN_RECORD)
-                    .where(self._is(RUN_RECORD, run))
-                    .values(deleted_us=deleted_us)
-                )
+            if (row.deleted_ms is None) != (deleted_ms is None):
+                changed = update(RUN_RECORD).where(self._is(run))
+                connection.execute(changed.values(deleted_ms=deleted_ms))
 
         self._database.write(work)
 
-    def _set_param(self, connection: Connection, run: Id, key: str, value: str) -> None:
-        checked_key(key, what="parameter")
-        checked_text(key, value, what="parameter", limit=PARAM_LENGTH)
-        found = connection.execute(
-            select(PARAM.c.value).where(self._is(PARAM, run), PARAM.c.key == key)
-        ).scalar()
-        if found is None:
-            connection.execute(
-                insert(PARAM).values(project=self._project, run=run, key=key, value=value)
-            )
-        elif found != value:
-            raise Refused(
-                f"run {run}: parameter {key!r} is {found[:60]!r} already, found {value[:60]!r}; "
-                "parameters are written once: use another key or a tag"
-            )
 
-    def _put(
-        self,
-        connection: Connection,
-        table: Table,
-        run: Id,
-        key: Mapping[str, str],
-        values: Mapping[str, Any],
-    ) -> None:
-        condition = self._is(table, run)
-        for name, part in key.items():
-            condition &= table.c[name] == part
-        changed = connection.execute(update(table).where(condition).values(**values))
-        if changed.rowcount == 0:
-            row = {"project": self._project, "run": run, **key, **values}
-            connection.execute(insert(table).values(row))
-
-    def _add_metrics(
-        self,
-        connection: Connection,
-        run: Id,
-        metrics: Sequence[tuple[str, float, int, datetime]],
-    ) -> None:
-        wanted = {
-            (checked_key(key, what="metric"), step, micros(at), value.hex()): value
-            for key, value, step, at in metrics
-        }
-        for key in sorted({key for key, *_ in wanted}):
-            steps = [step for of, step, *_ in wanted if of == key]
-            known = self._points(run, key).where(METRIC.c.step.between(min(steps), max(steps)))
-            for row in connection.execute(known):
-                wanted.pop((key, row.step, row.at_us, _value(row).hex()), None)
-        rows = [
-            {
-                "project": self._project,
-                "run": run,
-                "key": key,
-                "step": step,
-                "at_us": at_us,
-                "value": 0.0 if isnan(value) else value,
-                "is_nan": isnan(value),
-            }
-            for (key, step, at_us, _), value in wanted.items()
-        ]
-        if rows:
-            connection.execute(insert(METRIC), rows)
-
-    def _points(self, run: Id, key: str) -> Any:
-        order = (METRIC.c.step, METRIC.c.at_us, METRIC.c.number)
-        return select(METRIC).where(self._is(METRIC, run), METRIC.c.key == key).order_by(*order)
-
-    def _last(self, connection: Connection, run: Id) -> dict[str, Point]:
-        keys = connection.execute(
-            select(METRIC.c.key).where(self._is(METRIC, run)).distinct().order_by(METRIC.c.key)
-        ).scalars()
-        order = (METRIC.c.step.desc(), METRIC.c.at_us.desc(), METRIC.c.number.desc())
-        last = {}
-        for key in list(keys):
-            newest = self._points(run, key).order_by(None).order_by(*order).limit(1)
-            last[key] = _point(connection.execute(newest).one())
-        return last
-
-    def _texts(self, connection: Connection, table: Table, run: Id) -> dict[str, str]:
-        query = select(table.c.key, table.c.value).where(self._is(table, run)).order_by(table.c.key)
-        return {row.key: row.value for row in connection.execute(query)}
-
-
-def _value(row: Row[Any]) -> float:
-    return float("nan") if row.is_nan else float(row.value)
-
-
-def _point(row: Row[Any]) -> Point:
-    return Point(row.key, _value(row), row.step, instant(row.at_us))
-
-
-def _maybe_instant(at_us: int | None) -> Instant | None:
-    return None if at_us is None else instant(at_us)
+# Built once: making a statement costs more than running it.
+_ADD_RUN = insert(RUN_RECORD)
+_RUN = select(RUN_RECORD).where(
+    RUN_RECORD.c.project == bindparam("of_project"), RUN_RECORD.c.run == bindparam("of_run")
+)

@@ -231,31 +231,58 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "run"),
     )
     op.create_table(
+        "experiment",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("location", sa.Text(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("project", "number"),
+    )
+    op.create_index("experiment_by_id", "experiment", ["project", "experiment"], unique=True)
+    op.create_index("experiment_by_name", "experiment", ["project", "name"], unique=True)
+    op.create_table(
         "run_record",
         sa.Column("project", sa.Text(), nullable=False),
         sa.Column("run", sa.Text(), nullable=False),
         sa.Column("experiment", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("started_us", sa.BigInteger(), nullable=False),
-        sa.Column("ended_us", sa.BigInteger(), nullable=True),
-        sa.Column("deleted_us", sa.BigInteger(), nullable=True),
+        sa.Column("location", sa.Text(), nullable=False),
+        sa.Column("managed", sa.Boolean(), nullable=False),
+        sa.Column("started_ms", sa.BigInteger(), nullable=False),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "run"),
     )
     op.create_index(
         "run_record_by_experiment",
         "run_record",
-        ["project", "experiment", "started_us"],
+        ["project", "experiment", "started_ms"],
         unique=False,
     )
     op.create_table(
         "param",
         sa.Column("project", sa.Text(), nullable=False),
-        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "run", "key"),
+        sa.PrimaryKeyConstraint("project", "owner", "key"),
     )
+    op.create_index("param_by_key", "param", ["project", "key"], unique=False)
+    op.create_table(
+        "tag",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "owner", "key"),
+    )
+    op.create_index("tag_by_key", "tag", ["project", "key"], unique=False)
     op.create_table(
         "metric",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -263,30 +290,140 @@ def upgrade() -> None:
         sa.Column("run", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
-        sa.Column("at_us", sa.BigInteger(), nullable=False),
-        sa.Column("value", sa.Float(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.Column("is_nan", sa.Boolean(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
     )
-    op.create_index(
-        "metric_by_run", "metric", ["project", "run", "key", "step", "at_us"], unique=False
+    op.create_index("metric_by_run", "metric", ["project", "run", "key"], unique=True)
+    op.create_index("metric_by_value", "metric", ["project", "key", "value"], unique=False)
+    op.create_table(
+        "metric_point",
+        sa.Column("series", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("is_nan", sa.Boolean(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("series", "step", "at_ms", "is_nan", "value"),
     )
     op.create_table(
-        "tag",
+        "dataset_record",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("source_type", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("schema", sa.Text(), nullable=True),
+        sa.Column("profile", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("project", "experiment", "name", "digest"),
+    )
+    op.create_table(
+        "run_dataset",
         sa.Column("project", sa.Text(), nullable=False),
         sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("context", sa.Text(), nullable=True),
+        sa.Column("tags", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "run", "name", "digest"),
+    )
+    op.create_index(
+        "run_dataset_by_name", "run_dataset", ["project", "name", "digest"], unique=False
+    )
+    op.create_table(
+        "logged_model",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("location", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=True),
+        sa.Column("run", sa.Text(), nullable=True),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("project", "model"),
+    )
+    op.create_index(
+        "logged_model_by_experiment",
+        "logged_model",
+        ["project", "experiment", "created_ms"],
+        unique=False,
+    )
+    op.create_table(
+        "model_metric",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "run", "key"),
+        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("step", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("dataset_name", sa.Text(), nullable=False),
+        sa.Column("dataset_digest", sa.Text(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.Column("is_nan", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "project", "model", "key", "run", "step", "at_ms", "dataset_name", "dataset_digest"
+        ),
+    )
+    op.create_table(
+        "model_link",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("direction", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "run", "direction", "model"),
+    )
+    op.create_table(
+        "trace",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("trace", sa.Text(), nullable=False),
+        sa.Column("experiment", sa.Text(), nullable=False),
+        sa.Column("location", sa.Text(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "trace"),
+    )
+    op.create_index(
+        "trace_by_experiment", "trace", ["project", "experiment", "at_ms"], unique=False
     )
     op.create_table(
         "artifact",
         sa.Column("project", sa.Text(), nullable=False),
-        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("project", "run", "path"),
+        sa.PrimaryKeyConstraint("project", "owner", "path"),
+    )
+    op.create_index("artifact_by_digest", "artifact", ["project", "digest"], unique=False)
+    op.create_index("artifact_by_folder", "artifact", ["project", "owner", "folder"], unique=False)
+    op.create_table(
+        "model_note",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("run_link", sa.Text(), nullable=True),
+        sa.Column("logged_model", sa.Text(), nullable=True),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model", "version"),
+    )
+    op.create_table(
+        "model_tag",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "model", "version", "key"),
     )
     op.create_table(
         "loop_error",

@@ -1,0 +1,342 @@
+"""What a request costs the inference worker: in process, and over a socket.
+
+    python bench/serving.py --quick      # a minute
+    python bench/serving.py              # medians of seven
+
+In process, connections without a socket get the bytes of requests and give the bytes of answers,
+so all the worker does for a request is in the figure, but no system call of the network. Bodies
+vary: trees are up to four times slower on varied rows than on one repeated row. Over the socket
+`wrk` asks one worker process; without it that part is left out. Prints one JSON object.
+"""
+
+# ruff: noqa: E402
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+# This file's folder has the names of standard modules, which libraries must find instead.
+sys.path = [path for path in sys.path if path != str(Path(__file__).parent)]
+
+import numpy as np
+import uvloop
+
+from mainspring.core.config import Config
+from mainspring.core.home import Home
+from mainspring.core.ids import Digest, Id, digest_bytes
+from mainspring.formats.model import Column, Goldens, Signature
+from mainspring.formats.routes import Arm, EndpointRoute, RouteTable, publish
+from mainspring.formats.wire import Ready, Welcome, Wire
+from mainspring.formats.write import build_folder, put_folder
+
+TICKS_S = os.sysconf("SC_CLK_TCK")
+PATH = "/v2/models/trees/infer"
+PEERS = ("mlserver", "tritonserver", "bentoml")
+
+
+def main() -> int:
+    """Measure what was asked for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
+    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--leaves", type=int, default=31)
+    parser.add_argument("--features", type=int, default=28)
+    parser.add_argument("--turns", type=int, nargs="+", default=[1, 64], help="requests a turn")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1], help="rows a request")
+    parser.add_argument("--rollout", action="store_true", help="a second arm in an open rollout")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, in process")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        columns = made(home, wanted)
+        figures: dict[str, Any] = {
+            "model": f"{wanted.trees} trees x {wanted.leaves} leaves, {wanted.features} floats",
+            "in_process": uvloop.run(in_process(home, columns, wanted)),
+        }
+        if not wanted.profile:
+            figures["socket"] = over_socket(home, columns, wanted)
+            figures["peers"] = {peer: "not installed" for peer in PEERS if not shutil.which(peer)}
+    print(json.dumps(figures, indent=2))
+    return 0
+
+
+def made(home: Home, wanted: argparse.Namespace) -> tuple[str, ...]:
+    """Train a model, store it as a version and put it on the routes."""
+    import lightgbm
+
+    from mainspring.formats.convert import to_onnx
+
+    names = tuple(f"feature_{i}" for i in range(wanted.features))
+    random_rows = np.random.default_rng(1)
+    table = random_rows.normal(size=(4000, wanted.features))
+    label = (table[:, 0] + table[:, 1] * table[:, 2] + random_rows.normal(size=4000)) > 0
+    model = lightgbm.LGBMClassifier(
+        n_estimators=wanted.trees, num_leaves=wanted.leaves, verbose=-1, n_jobs=1
+    ).fit(table, label)
+    columns = tuple(Column(name, "float") for name in names)
+    frame = {name: table[:, i].tolist() for i, name in enumerate(names)}
+    content = to_onnx(model, columns, frame)
+    scores = model.booster_.predict(table[:8])
+    folder = build_folder(
+        onnx=content,
+        signature=Signature(columns, "probability"),
+        goldens=Goldens({name: frame[name][:8] for name in names}, [float(s) for s in scores]),
+        profile={},
+        environment={},
+    )
+
+    def put(blob: bytes) -> Digest:
+        digest = digest_bytes(blob)
+        path = home.blob("default", digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(blob)
+        return digest
+
+    manifest = put_folder(put, folder)
+    arms = [Arm("1", manifest, "live", 0.9 if wanted.rollout else 1.0)]
+    if wanted.rollout:
+        arms.insert(0, Arm("2", manifest, "canary", 0.1))
+    route = EndpointRoute(
+        project="default", endpoint="trees", salt="salt", arms=tuple(arms), request=columns,
+        views=(), arm_timeout_s=1.0, rollout=Id("1" * 32) if wanted.rollout else None,
+    )  # fmt: skip
+    publish(home.routes, RouteTable(1, (route,)))
+    return names
+
+
+def bodies(columns: Sequence[str], count: int, rows: int) -> list[bytes]:
+    """Make varied request bodies, each with its key."""
+    source = random.Random(2)
+    return [json.dumps(body(columns, rows, source, i)).encode() for i in range(count)]
+
+
+def body(columns: Sequence[str], rows: int, source: random.Random, number: int) -> dict[str, Any]:
+    inputs: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "shape": [rows],
+            "datatype": "FP64",
+            "data": [round(source.gauss(0, 1), 5) for _ in range(rows)],
+        }
+        for name in columns
+    ]
+    if rows == 1:
+        return {"parameters": {"key": f"key-{number}"}, "inputs": inputs}
+    keys = [f"key-{number}-{i}" for i in range(rows)]
+    inputs.append({"name": "__key__", "shape": [rows], "datatype": "BYTES", "data": keys})
+    return {"inputs": inputs}
+
+
+def request(content: bytes) -> bytes:
+    """Give the bytes of a request."""
+    return (
+        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:8701\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    ).encode() + content
+
+
+class Sink:
+    """A connection's other end that takes everything."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.written = 0
+
+    def write(self, content: bytes) -> None:
+        self.content = content
+        self.written += 1
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(self, **_: int) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+async def in_process(
+    home: Home, columns: Sequence[str], wanted: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Measure the CPU time of a request without sockets, by requests a turn."""
+    from mainspring.serving.connection import Connection
+    from mainspring.serving.worker import Worker
+
+    worker = Worker(home, Config(), "bench")
+    worker.engine.refresh()
+    found = []
+    for rows in wanted.rows:
+        contents = [request(content) for content in bodies(columns, 2048, rows)]
+        for turn in wanted.turns:
+            peers = []
+            for _ in range(turn):
+                peer, sink = Connection(worker._door), Sink()
+                peer.connection_made(cast(asyncio.Transport, sink))
+                peers.append((peer, sink))
+            count = max(1, (3000 if wanted.quick else 12000) // turn // rows)
+            if wanted.profile:
+                await profiled(peers, contents, count)
+                continue
+            costs = [await cost_us(peers, contents, count) for _ in range(5 if wanted.quick else 9)]
+            assert sinks_are_fine(peers)
+            found.append(
+                {
+                    "rows": rows,
+                    "requests_a_turn": turn,
+                    "cpu_us": round(statistics.median(costs[1:]), 1),
+                    "all": [round(cost, 1) for cost in costs[1:]],
+                }
+            )
+    worker.engine.close()
+    return found
+
+
+def sinks_are_fine(peers: Sequence[tuple[Any, Sink]]) -> bool:
+    """Tell whether the last answers were predictions."""
+    return all(
+        sink.content.startswith(b"HTTP/1.1 200") and b"prediction_id" in sink.content
+        for _, sink in peers
+    )
+
+
+async def cost_us(peers: Sequence[tuple[Any, Sink]], contents: list[bytes], count: int) -> float:
+    """Give the CPU microseconds of one request."""
+    source, total = random.Random(3), 0
+    starts = [source.randrange(len(contents)) for _ in range(count)]
+    begun = time.process_time()
+    for start in starts:
+        for peer, _ in peers:
+            peer.data_received(contents[start])
+            start = (start + 1) % len(contents)
+        total += len(peers)
+        await asyncio.sleep(0)
+    return (time.process_time() - begun) / total * 1e6
+
+
+async def profiled(peers: Sequence[tuple[Any, Sink]], contents: list[bytes], count: int) -> None:
+    """Print where the time goes."""
+    import cProfile
+    import pstats
+
+    await cost_us(peers, contents, count)
+    profile = cProfile.Profile()
+    profile.enable()
+    await cost_us(peers, contents, count)
+    profile.disable()
+    print(f"{len(peers)} requests a turn")
+    pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+
+
+@contextmanager
+def serving(home: Home) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Keep one worker process up; gives its port."""
+    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    ours, theirs = socket.socketpair()
+    fds = (theirs.fileno(), listening.fileno())
+    command = [sys.executable, "-m", "mainspring.serving"]
+    command += ["--supervisor-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+    process = subprocess.Popen(command, pass_fds=fds)
+    theirs.close()
+    wire = Wire(ours)
+    root = str(home.root.resolve())
+    try:
+        wire.send(Welcome("inference", "w1", root, root, Config(), "", ""))
+        if not isinstance(wire.receive(), Ready):
+            raise RuntimeError("the worker did not become ready")
+        yield listening.getsockname()[1], process
+    finally:
+        wire.close()
+        process.wait(20)
+        listening.close()
+
+
+LUA = """
+wrk.headers["Host"] = "127.0.0.1"
+wrk.headers["Content-Type"] = "application/json"
+local bodies = {}
+for line in io.lines("%s") do bodies[#bodies + 1] = wrk.format("POST", "%s", nil, line) end
+local next = math.random(#bodies)
+request = function() next = next %% #bodies + 1; return bodies[next] end
+"""
+
+
+def over_socket(
+    home: Home, columns: Sequence[str], wanted: argparse.Namespace
+) -> list[dict[str, Any]] | str:
+    """Measure requests a second, latency and the worker's CPU time under `wrk`."""
+    if shutil.which("wrk") is None:
+        return "wrk is not installed"
+    found = []
+    seconds, repeats = (2, 3) if wanted.quick else (5, 7)
+    with serving(home) as (port, process):
+        for rows in wanted.rows:
+            lines = home.root / "bodies.txt"
+            lines.write_bytes(b"\n".join(bodies(columns, 2048, rows)))
+            script = home.root / "wrk.lua"
+            script.write_text(LUA % (lines, PATH), "utf-8")
+            for connections in (1, 64):
+                runs = [
+                    wrk(script, port, process.pid, connections, seconds) for _ in range(repeats)
+                ]
+                found.append({"rows": rows, "connections": connections, **median_of(runs)})
+    return found
+
+
+def wrk(script: Path, port: int, pid: int, connections: int, seconds: int) -> dict[str, float]:
+    """Run wrk once."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
+    command.append(f"http://127.0.0.1:{port}")
+    before = cpu_s(pid)
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    spent = cpu_s(pid) - before
+    words = [line.split() for line in text.splitlines()]
+    by_name = {line[0]: line for line in words if line}
+    if "Non-2xx" in text:
+        raise RuntimeError(text)
+    requests = next(int(line[0]) for line in words if line[1:3] == ["requests", "in"])
+    return {
+        "requests_a_second": float(by_name["Requests/sec:"][1]),
+        "p50_ms": in_ms(by_name["50%"][1]),
+        "p99_ms": in_ms(by_name["99%"][1]),
+        "worker_cpu_us": spent / requests * 1e6,
+    }
+
+
+def median_of(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
+
+
+def in_ms(text: str) -> float:
+    factors: dict[str, Callable[[float], float]] = {
+        "us": lambda v: v / 1000,
+        "ms": lambda v: v,
+        "s": lambda v: v * 1000,
+    }
+    number = text.rstrip("mus")
+    return factors[text[len(number) :]](float(number))
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_S
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The process of one attempt at a run, in the project's own interpreter."""

@@ -1,0 +1,1 @@
+"""Floor 8: the control process: API, console and protocol faces over the table of verbs."""

@@ -1,0 +1,1 @@
+"""The console: the platform's pages, rendered on the server."""

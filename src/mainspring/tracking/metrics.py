@@ -1,0 +1,249 @@
+"""Metrics: series of points, and of each its last point beside it, kept in the same write."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from math import isnan
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+
+from mainspring.core.errors import InvalidInput
+from mainspring.store.bulk import BulkStatement
+from mainspring.tracking.limits import checked_key
+from mainspring.tracking.run import Point
+from mainspring.tracking.tables import METRIC, METRIC_POINT
+from mainspring.tracking.texts import parts
+
+_INT64 = 1 << 63
+_KEYS_ASKED_ONE_BY_ONE = 40
+
+Place = tuple[int, int, bool, float]
+"""Step, time, whether NaN, value: what tells points of a series apart, in their order."""
+
+
+class _Series(NamedTuple):
+    number: int
+    last: Place
+
+
+def add_points(connection: Connection, project: str, run: str, points: Sequence[Point]) -> None:
+    """Append to a run's series; equal points are kept once.
+
+    Raises:
+        InvalidInput: A key is not one, or a step or time is no 64-bit integer.
+    """
+    by_key: dict[str, dict[Place, None]] = defaultdict(dict)
+    for point in points:
+        by_key[point.key][_place(point)] = None
+    known = _known(connection, project, run, list(by_key))
+    fresh = {key: places for key, places in by_key.items() if key not in known}
+    known |= _begin(connection, project, run, fresh)
+    new: list[tuple[Any, ...]] = []
+    moved: list[tuple[Any, ...]] = []
+    for key, places in by_key.items():
+        series = known[key]
+        last = max(places, key=_rank)
+        if key not in fresh:
+            places = _unseen(connection, series, places)
+            if _rank(last) > _rank(series.last):
+                moved.append((*last, series.number))
+        number = series.number
+        new += [(number, *place) for place in places]
+    _ADD_POINTS.run(connection, new)
+    _MOVE.run(connection, moved)
+
+
+def last_points(connection: Connection, project: str, run: str) -> list[Point]:
+    """Give the last point of each of a run's metrics, by key."""
+    rows = connection.execute(_OF_RUN, {"of_project": project, "of_run": run})
+    return [Point(key, value_of(nan, value), step, at) for _, key, step, at, nan, value in rows]
+
+
+def last_points_of(
+    connection: Connection, project: str, runs: Sequence[str]
+) -> dict[str, list[Point]]:
+    """Give the last points of many runs."""
+    found: dict[str, list[Point]] = defaultdict(list)
+    for part in parts(runs):
+        rows = connection.execute(_OF_RUNS, {"of_project": project, "of_runs": part})
+        for run, key, step, at_ms, nan, value in rows:
+            found[run].append(Point(key, value_of(nan, value), step, at_ms))
+    return found
+
+
+def history(
+    connection: Connection,
+    project: str,
+    run: str,
+    key: str,
+    *,
+    after: Place | None = None,
+    limit: int | None = None,
+    steps: Iterable[int] | None = None,
+) -> list[Point]:
+    """Give a series' points by step and time, from the first or after a place.
+
+    Args:
+        steps: Only the points of these steps.
+    """
+    series = _series_number(connection, project, run, key)
+    if series is None:
+        return []
+    query = select(*_PLACE).where(METRIC_POINT.c.series == series)
+    if after is not None:
+        query = query.where(tuple_(*_PLACE) > tuple_(*after))
+    query = query.order_by(*_PLACE).limit(limit)
+    if steps is None:
+        return [_point(key, row) for row in connection.execute(query)]
+    found = []
+    for part in parts(steps):
+        rows = connection.execute(query.where(METRIC_POINT.c.step.in_(part)))
+        found += [_point(key, row) for row in rows]
+    return found
+
+
+def steps(
+    connection: Connection, project: str, run: str, key: str, low: int | None, high: int | None
+) -> list[int]:
+    """List the steps of a series between two, both included, in order."""
+    series = _series_number(connection, project, run, key)
+    query = select(METRIC_POINT.c.step).where(METRIC_POINT.c.series == series).distinct()
+    if low is not None:
+        query = query.where(METRIC_POINT.c.step >= low)
+    if high is not None:
+        query = query.where(METRIC_POINT.c.step <= high)
+    return list(connection.execute(query.order_by(METRIC_POINT.c.step)).scalars())
+
+
+def value_of(nan: bool, value: float) -> float:
+    """Give a stored value as it was logged."""
+    return float("nan") if nan else value
+
+
+def place_of(point: Point) -> Place:
+    """Give a point's place, to go on after it."""
+    return _place(point)
+
+
+def checked_int64(value: int, *, what: str) -> int:
+    """Return an integer of 64 bits."""
+    if not -_INT64 <= value < _INT64:
+        raise InvalidInput(f"{what}: found {value}, expected a 64-bit integer; correct it")
+    return value
+
+
+def _place(point: Point) -> Place:
+    step = checked_int64(point.step, what=f"metric {point.key[:60]!r} step")
+    at_ms = checked_int64(point.at_ms, what=f"metric {point.key[:60]!r} timestamp")
+    nan = isnan(point.value)
+    return step, at_ms, nan, 0.0 if nan else point.value
+
+
+def _rank(place: Place) -> tuple[int, int, float]:
+    """Order points for "last": by step, time, value; a NaN beats no number of its instant."""
+    step, at_ms, nan, value = place
+    return step, at_ms, float("-inf") if nan else value
+
+
+def _known(
+    connection: Connection, project: str, run: str, keys: Sequence[str]
+) -> dict[str, _Series]:
+    values = {"of_project": project, "of_run": run}
+    if len(keys) == 1:
+        rows: Iterable[Any] = connection.execute(_OF_KEY, {**values, "of_key": keys[0]})
+    elif len(keys) <= _KEYS_ASKED_ONE_BY_ONE:
+        rows = [
+            row for key in keys for row in connection.execute(_OF_KEY, values | {"of_key": key})
+        ]
+    else:
+        rows = connection.execute(_ALL_OF_RUN, values).all()
+    wanted = set(keys)
+    return {
+        key: _Series(number, (step, at_ms, nan, value))
+        for number, key, step, at_ms, nan, value in rows
+        if key in wanted
+    }
+
+
+def _begin(
+    connection: Connection, project: str, run: str, fresh: dict[str, dict[Place, None]]
+) -> dict[str, _Series]:
+    """Make the series of new keys, numbered on from the newest: there is one writer."""
+    if not fresh:
+        return {}
+    first = connection.execute(_NEWEST).scalar() or 0
+    made: dict[str, _Series] = {}
+    rows = []
+    for number, (key, places) in enumerate(fresh.items(), first + 1):
+        last = max(places, key=_rank)
+        made[key] = _Series(number, last)
+        rows.append((number, project, run, checked_key(key, what="metric"), *last))
+    _ADD_SERIES.run(connection, rows)
+    return made
+
+
+def _unseen(
+    connection: Connection, series: _Series, places: dict[Place, None]
+) -> dict[Place, None]:
+    """Leave out the points that are there; later steps than the last cannot be."""
+    low, high = min(places)[0], max(places)[0]
+    if low > series.last[0]:
+        return places
+    query = select(*_PLACE).where(
+        METRIC_POINT.c.series == series.number, METRIC_POINT.c.step.between(low, high)
+    )
+    seen = {tuple(row) for row in connection.execute(query)}
+    return {place: None for place in places if place not in seen}
+
+
+def _series_number(connection: Connection, project: str, run: str, key: str) -> int | None:
+    row = connection.execute(_OF_KEY, {"of_project": project, "of_run": run, "of_key": key}).first()
+    return None if row is None else int(row.number)
+
+
+def _point(key: str, row: Any) -> Point:
+    step, at_ms, nan, value = row
+    return Point(key, value_of(nan, value), step, at_ms)
+
+
+_PLACE = (
+    METRIC_POINT.c.step,
+    METRIC_POINT.c.at_ms,
+    METRIC_POINT.c.is_nan,
+    METRIC_POINT.c.value,
+)
+_LAST = (
+    METRIC.c.number,
+    METRIC.c.key,
+    METRIC.c.step,
+    METRIC.c.at_ms,
+    METRIC.c.is_nan,
+    METRIC.c.value,
+)
+_RUN_IS = (METRIC.c.project == bindparam("of_project"), METRIC.c.run == bindparam("of_run"))
+# Built once: making a statement costs more than running it.
+_ALL_OF_RUN = select(*_LAST).where(*_RUN_IS)
+_OF_RUN = _ALL_OF_RUN.order_by(METRIC.c.key)
+_OF_RUNS = (
+    select(METRIC.c.run, *_LAST[1:])
+    .where(
+        METRIC.c.project == bindparam("of_project"),
+        METRIC.c.run.in_(bindparam("of_runs", expanding=True)),
+    )
+    .order_by(METRIC.c.key)
+)
+_OF_KEY = select(*_LAST).where(*_RUN_IS, METRIC.c.key == bindparam("of_key"))
+_NEWEST = select(func.max(METRIC.c.number))
+_ADD_SERIES = BulkStatement(insert(METRIC), [column.name for column in METRIC.columns])
+_ADD_POINTS = BulkStatement(insert(METRIC_POINT), [c.name for c in METRIC_POINT.columns])
+_MOVE = BulkStatement(
+    update(METRIC)
+    .where(METRIC.c.number == bindparam("of"))
+    .values(
+        step=bindparam("to_step"),
+        at_ms=bindparam("to_at"),
+        is_nan=bindparam("to_nan"),
+        value=bindparam("to_value"),
+    ),
+    ["to_step", "to_at", "to_nan", "to_value", "of"],
+)
