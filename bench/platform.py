@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 COMMAND = str(Path(sys.executable).with_name("mainspring"))
 UNTIL = "2026-04-01"
 INPUTS = ("temperature", "vibration", "load", "age")
+REST_S = 3.0
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -98,12 +99,15 @@ def platform_figures(folder: Path, wanted: argparse.Namespace) -> dict[str, Any]
 
 
 def rested(folder: Path) -> dict[str, Any]:
-    """Give what is up once no run is left."""
+    """Give what is up once nothing has come or gone for a while: a spare for runs may stay."""
+    seen: list[int] = []
     while True:
         found: dict[str, Any] = json.loads(run(folder, "status", "--json"))["platform"]
-        if all(one["role"] != "run" for one in found["processes"]):
+        pids = [one["pid"] for one in found["processes"]]
+        if pids == seen:
             return found
-        time.sleep(0.2)
+        seen = pids
+        time.sleep(REST_S)
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """A converted model agrees with its model, or is refused by name."""
 
+import os
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -276,3 +279,53 @@ def test_a_model_that_was_never_fitted_is_refused() -> None:
 
     with pytest.raises(Unconvertible, match=r"LogisticRegression.*fit it first"):
         to_onnx(LogisticRegression(), NUMBERS, rows)
+
+
+SEEDED = """
+import hashlib, sys
+import numpy as np, polars as pl
+from lightgbm import LGBMClassifier
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from mainspring.formats.convert import to_onnx
+from mainspring.formats.model import Column
+
+chance = np.random.default_rng(1)
+rows = pl.DataFrame({
+    "place": chance.choice(["a", "b", "c"], 400), "sort": chance.choice(["x", "y"], 400),
+    "size": chance.normal(0, 1, 400), "age": chance.normal(5, 2, 400),
+})
+truth = (rows["size"].to_numpy() > 0).astype(int)
+encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+trees = LGBMClassifier(n_estimators=5, n_jobs=1, deterministic=True, verbose=-1)
+linear = LogisticRegression()
+for encoder, model, numbers in (
+    (encode, trees, "passthrough"),
+    (OneHotEncoder(handle_unknown="ignore"), linear, Pipeline([
+        ("fill", SimpleImputer()), ("scale", StandardScaler())])),
+):
+    made = ColumnTransformer([("t", encoder, ["place", "sort"]), ("n", numbers, ["size", "age"])])
+    fitted = Pipeline([("columns", made), ("model", model)]).fit(rows.to_pandas(), truth)
+    columns = [Column("place", "str"), Column("sort", "str"),
+               Column("size", "float"), Column("age", "float")]
+    print(hashlib.sha256(to_onnx(fitted, columns, rows.to_pandas())).hexdigest())
+"""
+
+
+def test_another_process_makes_the_same_bytes_of_the_same_model() -> None:
+    made = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", SEEDED],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3", "4")
+    }
+
+    assert len(made) == 1
+    assert len(made.pop().split()) == 2

@@ -152,7 +152,8 @@ def _assembled(
     )
     domains = {o.domain: o.version for o in body.opset_import}
     domains.setdefault("ai.onnx.ml", 3)
-    imports = [helper.make_opsetid(domain, number) for domain, number in domains.items()]
+    # Sorted: the converters list them in the order of a set, which differs by process.
+    imports = [helper.make_opsetid(domain, number) for domain, number in sorted(domains.items())]
     model = helper.make_model(graph, opset_imports=imports, ir_version=body.ir_version)
     model.functions.extend(body.functions)
     onnx.checker.check_model(model)

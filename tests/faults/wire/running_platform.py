@@ -25,6 +25,7 @@ from mainspring.core.config import Config
 from mainspring.core.home import Home
 from mainspring.data.writing import RowWriter
 from mainspring.store.tables import DeltaTables
+from mainspring.supervisor import spare
 from mainspring.supervisor.roster import Roster, read_roster
 
 COMMAND = Path(sys.executable).with_name("mainspring")
@@ -137,8 +138,9 @@ class RunningPlatform:
         return found
 
     def pids(self, role: str) -> list[int]:
-        """Give the processes of a role: control, inference or run."""
-        return [one.pid for one in self.roster.processes if one.role == role and one.pid]
+        """Give the processes of a role: control, inference, or run, without the spare."""
+        processes = [one for one in self.roster.processes if one.name != spare.NAME]
+        return [one.pid for one in processes if one.role == role and one.pid]
 
     def signal(self, role: str, number: int) -> int | None:
         """Send a signal to the first process of a role; give its pid, none if there is none."""
