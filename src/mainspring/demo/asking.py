@@ -42,6 +42,7 @@ class Served:
     versions: list[str] = field(default_factory=list)
     predictions: list[str] = field(default_factory=list)
     fallbacks: int = 0
+    """Requests in which another version stepped in for a row."""
     unanswered: int = 0
     requests: int = 0
     repeated: int = 0
@@ -173,7 +174,7 @@ class Predictions:
         served.scores += outputs["score"]
         served.versions += outputs["version"]
         served.predictions += [f"{prediction}:{row}" for row in range(rows)]
-        served.fallbacks += int(answer.parameters.get("fallback_rows", 0))
+        served.fallbacks += bool(answer.parameters.get("fallback"))
         served.unanswered += sum(score is None for score in outputs["score"])
 
 

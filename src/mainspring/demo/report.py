@@ -188,7 +188,7 @@ def _answers(replay: Replay) -> Claim:
         got.unanswered == 0 and logged == len(got.scores) and counted.left_out == 0,
         f"{len(got.scores)} rows in {got.requests} requests, {got.unanswered} without an answer, "
         f"{logged} logged, {counted.left_out} left out, {counted.repeats} of repeated requests, "
-        f"{got.fallbacks} answered by the live arm for a failed one",
+        f"{got.fallbacks} requests in which the live arm stepped in for a failed one",
     )
 
 
