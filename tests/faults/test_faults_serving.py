@@ -11,7 +11,7 @@ import pytest
 from end_state import integrity
 from load import ROWS, Load, left_out, recorded
 from running_platform import RunningPlatform, alive, ask, get, port_of, running, tmpfs, wait_until
-from small_driver import HISTORY
+from small_driver import ENDPOINT, HISTORY
 from small_world import DAY, START
 
 from mainspring.api.client import Client
@@ -143,6 +143,12 @@ def assert_each_once(home: Path, answered: list[str]) -> None:
     assert not found - wanted, "recorded twice, or never answered"
 
 
+def gap_alarms(platform: RunningPlatform, *, ended: bool) -> bool:
+    report = platform.client().endpoint(ENDPOINT)
+    found = [alarm for alarm in report.alarms if alarm.monitor == "request_log"]
+    return bool(found) and all((alarm.ended is not None) == ended for alarm in found)
+
+
 def states(home: Path) -> tuple[WorkerState, ...]:
     return read_states(Home(home))
 
@@ -152,7 +158,7 @@ def test_a_full_disk_for_the_request_log_stops_no_answer_and_the_gap_is_counted(
 ) -> None:
     segments = Home(live_home).segments
     segments.mkdir(exist_ok=True)
-    if not tmpfs(segments, "1m"):
+    if not tmpfs(segments, "64m"):
         pytest.skip("mount: a tmpfs cannot be mounted here")
     try:
         with running(live_home) as platform:
@@ -169,11 +175,13 @@ def test_a_full_disk_for_the_request_log_stops_no_answer_and_the_gap_is_counted(
                 metrics = get(platform.inference_url, "/metrics")[1]
                 assert "left_out_rows_total" in metrics
                 alarmed = platform.status()
+                wait_until(lambda: gap_alarms(platform, ended=False), "the gap's alarm is open")
                 ballast.unlink()
                 wait_until(
                     lambda: not any(one.problems for one in states(live_home)), "it recovered"
                 )
                 load.goes_on(50)
+                wait_until(lambda: gap_alarms(platform, ended=True), "the gap's alarm has ended")
             assert load.repeats == 0
         answered, found = load.answered(), recorded(live_home)
         missing = [key for key in answered if not found[key]]

@@ -321,7 +321,7 @@ class Driver:
             spec = state.endpoint(connection, stages.project, endpoint)
         if spec.time != "event" or stages.runs.open_run(endpoint) is not None:
             return True
-        return failed_times(stages, endpoint) > 0
+        return failed_times(stages, endpoint) > 0 or stages.monitoring.unheard(endpoint)
 
     def _note(self, endpoint: str, error: Exception) -> None:
         _log.error("the loop of endpoint %s cannot be looked at: %s", endpoint, error)

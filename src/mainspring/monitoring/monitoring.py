@@ -16,6 +16,7 @@ from mainspring.monitoring import (
     alarms,
     compaction,
     drift,
+    gaps,
     guards,
     listing,
     losses,
@@ -347,7 +348,16 @@ class Monitoring:
             for monitor in watch.monitors
             if isinstance(monitor, Loss)
         )
-        return tuple(signal for signal in found if signal is not None)
+        return tuple(
+            signal for signal in (*found, gaps.signal(self.home, watch.live)) if signal is not None
+        )
+
+    def unheard(self, endpoint: str) -> bool:
+        """Tell whether the request log's alarm and the workers' word differ: for who looks."""
+        watch = self.watches.watch(endpoint)
+        now = gaps.signal(self.home, watch.live)
+        alarmed = any(one.monitor == gaps.MONITOR for one in self.alarms(endpoint, only_open=True))
+        return now is not None and (now.firing if not alarmed else now.quiet)
 
     def _calibration(self, endpoint: str, version: str) -> CalibrationMap | None:
         # A version never changes, and reading its folder inside every advance would cost.
