@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -45,11 +46,15 @@ def write_refused(platform: RunningPlatform) -> bool:
     return ask(platform.url, "POST", "/api/v1/endpoint/advance", ADVANCE)[0] == 503
 
 
-def test_predictions_go_on_while_control_stands_still_or_is_dead(
-    live_home: Path, tmp_path: Path
+Experiment = Callable[[Path, Path, dict[str, str]], None]
+
+
+def control_stands_still_or_is_dead(
+    live_home: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
+    """Predictions go on, every one on record."""
     with (
-        running(live_home) as platform,
+        running(live_home, environment=environment) as platform,
         Load(platform.inference_url, tmp_path / "book") as load,
     ):
         load.goes_on()
@@ -68,10 +73,11 @@ def test_predictions_go_on_while_control_stands_still_or_is_dead(
     assert load.repeats == 0
 
 
-def test_predictions_go_on_with_the_database_deleted(live_home: Path, tmp_path: Path) -> None:
+def the_database_is_deleted(live_home: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    """Predictions go on, writes are refused, and both work when the file is back."""
     database = Home(live_home).database
     with (
-        running(live_home) as platform,
+        running(live_home, environment=environment) as platform,
         Load(platform.inference_url, tmp_path / "book") as load,
     ):
         load.goes_on()
@@ -153,15 +159,16 @@ def states(home: Path) -> tuple[WorkerState, ...]:
     return read_states(Home(home))
 
 
-def test_a_full_disk_for_the_request_log_stops_no_answer_and_the_gap_is_counted(
-    live_home: Path, tmp_path: Path
+def the_disk_is_full_for_the_request_log(
+    live_home: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
+    """No answer fails, what is missing is counted and alarmed, and the log goes on."""
     segments = Home(live_home).segments
     segments.mkdir(exist_ok=True)
     if not tmpfs(segments, "64m"):
         pytest.skip("mount: a tmpfs cannot be mounted here")
     try:
-        with running(live_home) as platform:
+        with running(live_home, environment=environment) as platform:
             with Load(platform.inference_url, tmp_path / "book", pause_s=0.005) as load:
                 load.goes_on(10)
                 ballast = segments / "ballast"
@@ -294,3 +301,66 @@ def test_with_the_supervisor_killed_nothing_is_left_and_the_next_takes_over(
         platform.start()
         load.goes_on()
     assert_each_once(live_home, load.answered())
+
+
+NEEDY = """
+import os, sys, threading, time, urllib.request
+
+def watch():
+    import json
+    home = os.environ["NEEDED_HOME"]
+    while True:
+        time.sleep(0.2)
+        try:
+            url = json.load(open(os.path.join(home, "up.json")))["url"]
+        except (OSError, ValueError):
+            continue
+        try:
+            urllib.request.urlopen(url + "/health", timeout=0.5).read()
+        except OSError:
+            os._exit(1)
+
+if "mainspring.serving" in sys.orig_argv:
+    threading.Thread(target=watch, daemon=True).start()
+"""
+"""A worker that cannot do without control."""
+
+BLIND = """
+from mainspring.store.database import Database
+
+Database._check_present = lambda self: None
+"""
+"""Control that does not look whether its file is still the one at the path."""
+
+SILENT = """
+import msgspec
+from mainspring.formats import worker
+
+write = worker.write_state
+worker.write_state = lambda home, state: write(
+    home, msgspec.structs.replace(state, left_out=0, problems=())
+)
+"""
+"""A worker that does not tell what it leaves out."""
+
+EXPERIMENTS: dict[Experiment, str] = {
+    control_stands_still_or_is_dead: NEEDY,
+    the_database_is_deleted: BLIND,
+    the_disk_is_full_for_the_request_log: SILENT,
+}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_answers_go_on_when(experiment: Experiment, live_home: Path, tmp_path: Path) -> None:
+    experiment(live_home, tmp_path, {})
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_planted_bug_is_found_out_when(
+    experiment: Experiment, live_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(EXPERIMENTS[experiment])
+    environment = {"PYTHONPATH": str(tmp_path), "NEEDED_HOME": str(live_home)}
+
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        experiment(live_home, tmp_path, environment)
