@@ -13,6 +13,7 @@ vary: trees are up to four times slower on varied rows than on one repeated row.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -181,6 +182,9 @@ async def in_process(
 
     worker = Worker(home, Config(), "bench")
     worker.engine.refresh()
+    # As a worker does once it has loaded its models.
+    gc.collect()
+    gc.freeze()
     found = []
     for rows in wanted.rows:
         contents = [request(content) for content in bodies(columns, 2048, rows)]

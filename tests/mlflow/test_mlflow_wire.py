@@ -1,7 +1,9 @@
 """The protocol's habits on the wire: spellings, codes, messages and what nobody may do."""
 
+import http.client
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +213,69 @@ def test_projects_are_apart_under_their_prefix(
     path = f"0/{run.info.run_id}/artifacts/a.txt"
     assert face.ask("GET", f"/api/2.0/mlflow-artifacts/artifacts/{path}").status == 404
     assert [one.path for one in other.list_artifacts(run.info.run_id)] == ["a.txt"]
+
+
+def test_a_token_that_was_revoked_is_refused_at_once_on_a_kept_connection(tmp_path: Path) -> None:
+    served = Served(tmp_path / "home")
+    told = []
+    try:
+        face = Face(served, "default")
+        run = face.post("runs/create", {"experiment_id": "0"}).json["run"]["info"]["run_id"]
+        access = face.project.access
+        access.grant("ann", "admin", actor="local")
+        access.grant("bob", "editor", actor="local")
+        access.issue("ann", actor="local")
+        bearer = {"Authorization": f"Bearer {access.issue('bob', actor='ann').secret}"}
+        body = json.dumps({"run_id": run, "key": "m", "value": 1, "timestamp": 1}).encode()
+        with closing(http.client.HTTPConnection("127.0.0.1", face.port)) as connection:
+
+            def log(headers: dict[str, str]) -> None:
+                connection.request("POST", "/api/2.0/mlflow/runs/log-metric", body, headers)
+                answered = connection.getresponse()
+                answered.read()
+                told.append(answered.status)
+
+            log(bearer)
+            log(bearer)
+            access.grant("bob", "viewer", actor="ann")
+            log(bearer)
+            access.grant("bob", "editor", actor="ann")
+            log(bearer)
+            access.revoke("bob", actor="ann")
+            log(bearer)
+            log({})
+    finally:
+        served.close()
+
+    assert told == [200, 200, 403, 200, 401, 401]
+
+
+def test_a_history_is_told_whole_whatever_its_length(face: Face) -> None:
+    run = face.post("runs/create", {"experiment_id": "0"}).json["run"]["info"]["run_id"]
+    for start in range(0, 21_000, 1000):
+        points = [
+            {"key": "m", "value": "NaN" if i % 7 == 0 else i / 3, "timestamp": 5, "step": i}
+            for i in range(start, start + 1000)
+        ]
+        assert face.post("runs/log-batch", {"run_id": run, "metrics": points}).status == 200
+
+    whole = face.get("metrics/get-history", run_id=run, metric_key="m").json
+    page = face.get("metrics/get-history", run_id=run, metric_key="m", max_results=15_000).json
+    rest = face.get(
+        "metrics/get-history",
+        run_id=run,
+        metric_key="m",
+        max_results=15_000,
+        page_token=page["next_page_token"],
+    ).json
+
+    assert [point["step"] for point in whole["metrics"]] == list(range(21_000))
+    assert whole["metrics"][:2] == [
+        {"key": "m", "value": "NaN", "timestamp": 5, "step": 0},
+        {"key": "m", "value": 1 / 3, "timestamp": 5, "step": 1},
+    ]
+    assert "next_page_token" not in whole
+    assert page["metrics"] + rest["metrics"] == whole["metrics"]
+    assert "next_page_token" not in rest
+    none = face.get("metrics/get-history", run_id=run, metric_key="none").json
+    assert none.get("metrics", []) == []

@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -29,11 +29,14 @@ class Echo:
     def __init__(self, limits: Limits) -> None:
         self.asked: list[Request] = []
         self.loop = uvloop.new_event_loop()
-        self.door = Door(self.answer, limits, now=time.monotonic)
+        self.door = Door(self.answer_all, limits, now=time.monotonic)
         self.size = 0
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.sock.getsockname()[1]
         self.thread = threading.Thread(target=self.run)
+
+    def answer_all(self, requests: Sequence[Request]) -> list[Response]:
+        return [self.answer(request) for request in requests]
 
     def answer(self, request: Request) -> Response:
         self.asked.append(request)

@@ -24,11 +24,15 @@ class TokenPublisher:
         self._database = database
         self._home = home
         self._lock = Lock()
+        self.changes = 0
+        """How often roles or tokens may have changed: who keeps what they read looks here."""
 
     def publish(self) -> None:
         """Write what the database holds now."""
         # Read inside the lock: of two publishers the later writer has the newer state.
         with self._lock:
+            # Counted before it can fail: what was kept is old even if the workers are not told.
+            self.changes += 1
             publish_tokens(self._home, PublishedTokens(self._tokens()))
 
     def _tokens(self) -> tuple[PublishedToken, ...]:

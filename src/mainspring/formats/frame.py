@@ -7,7 +7,7 @@ leaves at most one incomplete frame, at the end: the torn tail. It was never ack
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _HEAD = struct.Struct("<II")
 HEAD_BYTES = _HEAD.size
@@ -68,9 +68,13 @@ class FrameFile:
         Raises:
             OSError: The disk refused it, now or at an earlier sync; the file ends as before.
         """
+        return self.append_all((payload,))
+
+    def append_all(self, payloads: Iterable[bytes]) -> int:
+        """Write frames in one write: all of them or none; returns and raises as `append`."""
         if self._broken is not None:
             raise self._broken
-        frame = framed(payload)
+        frame = b"".join([framed(payload) for payload in payloads])
         start = self.end
         try:
             if os.write(self._descriptor, frame) != len(frame):

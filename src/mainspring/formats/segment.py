@@ -5,6 +5,7 @@ A block is one answered request of n rows, written before its answer is sent. Bl
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -126,7 +127,6 @@ class SegmentWriter:
         descriptor = os.open(self.path, flags, 0o644)
         sync_folder(folder)
         self._file = FrameFile(descriptor, 0)
-        self._encode = msgspec.msgpack.Encoder().encode
 
     @property
     def size_bytes(self) -> int:
@@ -142,7 +142,11 @@ class SegmentWriter:
         Raises:
             OSError: The disk refused it; the segment ends as before.
         """
-        return self._file.append(self._encode(block))
+        return self._file.append(encode_block(block))
+
+    def append_all(self, blocks: Iterable[bytes]) -> int:
+        """Write encoded blocks in one write: all or none; returns and raises as `append`."""
+        return self._file.append_all(blocks)
 
     def sync(self) -> None:
         """Fsync what was appended. After an OSError this segment takes nothing more."""
@@ -208,4 +212,5 @@ def read_blocks(path: Path, start: int = 0) -> tuple[list[Block], int, bool]:
     return blocks, start + end, end < len(content)
 
 
+encode_block = msgspec.msgpack.Encoder().encode
 decode_block = msgspec.msgpack.Decoder(Block).decode

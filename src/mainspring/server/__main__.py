@@ -102,6 +102,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--supervisor-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     given = parser.parse_args(arguments)
+    # It tells of every plug-in at every start.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -30,6 +30,9 @@ THREADS = 64
 UNDER_WAY_AT_MOST = 512
 """Requests that may wait for a thread besides; more are sent away."""
 
+PROMPT_BYTES = 16 << 10
+"""A body up to this may be worked on without a thread: parsing it takes less than a hop."""
+
 NOBODY = "nobody"
 PROJECTS = "/p/"
 
@@ -58,6 +61,7 @@ class ControlApp:
         self._control = control
         self._measured = measured
         self._hosts = security.Hosts(platform.config)
+        self._identities = security.Identities(platform)
         self._limit_bytes = platform.config.request_limit_mib << 20
         self._threads = ThreadPoolExecutor(THREADS, "request")
         self._under_way = 0
@@ -124,15 +128,19 @@ class ControlApp:
 
     async def _let_in(self, request: Request, found: Found, project: str | None) -> Response:
         placed = cast("Placed", found.placed)
-        streams = placed.route.streams
+        streams, prompt = placed.route.streams, placed.route.prompt
         if streams or security.has_body(request):
-            call = await self._in_thread(lambda: self._call(request, placed, project))
+            call = self._call_at_hand(request, placed, project)
+            if call is None:
+                call = await self._in_thread(lambda: self._call(request, placed, project))
             body = b""
             if not streams:
                 body = await security.read_body(request, limit_bytes=self._limit_bytes)
             asked = Asked(request, call, body, found.params)
             if streams:
                 return await _streamed(placed, asked)
+            if prompt is not None and len(body) <= PROMPT_BYTES:
+                return await prompt(asked)
             return await self._in_thread(lambda: _handled(placed, asked))
         # Without a body there is nothing to wait for between the permission and the work.
         return await self._in_thread(
@@ -150,6 +158,19 @@ class ControlApp:
         request.scope["root_path"] = f"{PROJECTS}{name}"
         return name, self.table.find(request.method, f"/{rest}")
 
+    def _call_at_hand(self, request: Request, placed: Placed, in_path: str | None) -> Call | None:
+        """Let the caller in if nothing has to be read for it."""
+        needed = placed.route.access
+        if isinstance(needed, Open):
+            return None
+        name = self._project_of(request, placed, in_path)
+        caller = self._identities.kept(name, request) if name in self._projects else None
+        if caller is None:
+            return None
+        project = self._platform.project(name)
+        security.check(caller, project.access, needed)
+        return Call(self._platform, project, caller.actor.name)
+
     def _call(self, request: Request, placed: Placed, in_path: str | None) -> Call:
         """Let the caller in, or not. A project nobody was let into is not built."""
         match placed.route.access:
@@ -159,7 +180,7 @@ class ControlApp:
             case Permission() as needed:
                 name = self._project_of(request, placed, in_path)
                 access = self._access(name)
-                caller = security.identify(self._platform, access, request)
+                caller = self._identities.identify(access, request)
                 security.check(caller, access, needed)
                 self._projects.add(name)
                 return Call(self._platform, self._platform.project(name), caller.actor.name)

@@ -47,7 +47,8 @@ class Route:
     """One method at one path below its face's prefix.
 
     A plain handler runs in a thread with the body read; one that streams is `async`, runs in the
-    event loop, must not block, and finds no body read.
+    event loop, must not block, and finds no body read. `prompt` is the same as a plain handler
+    for small bodies, `async` and in the event loop: where little is done, a thread costs more.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Route:
     access: Permission | Open
     handler: Callable[[Asked], Response] | Callable[[Asked], Awaitable[Response]]
     streams: bool = False
+    prompt: Callable[[Asked], Awaitable[Response]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

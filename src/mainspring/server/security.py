@@ -7,6 +7,7 @@ import re
 from asyncio import get_running_loop, timeout_at
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from mainspring.access.actors import Access, Actor
 from mainspring.core.config import Config
 from mainspring.core.errors import InvalidInput, NotAuthenticated, NotPermitted
-from mainspring.core.ids import Id
+from mainspring.core.ids import Id, digest_bytes
 from mainspring.platform import Platform
 from mainspring.server.routing import Permission
 from mainspring.server.statuses import ForeignOrigin, TooLarge, TooSlow, WrongHost
@@ -41,6 +42,9 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cache-control", b"no-store"),
 )
 """On every answer that does not set its own."""
+
+KEPT_AT_MOST = 1024
+"""Callers kept at once; far more than there are."""
 
 BODY_PATIENCE_S = 30.0
 BODY_SLOWEST_BYTES_S = 64 << 10
@@ -108,6 +112,38 @@ class Caller:
     """When given, exactly this and nothing of a role."""
 
 
+class Identities:
+    """Callers as they were identified, until roles or tokens change: most requests read nothing.
+
+    A verb that changes them says so before it returns, so what was revoked is refused from then
+    on. Attempts are never kept: their leases end by themselves. Thread-safe.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._kept: dict[tuple[str, str | None, bool], tuple[int, Caller]] = {}
+
+    def kept(self, project: str, request: Request) -> Caller | None:
+        """Give the caller if nothing has to be read for it."""
+        found = self._kept.get(_shown_by(project, request))
+        if found is None or found[0] != self._platform.tokens.changes:
+            return None
+        return found[1]
+
+    def identify(self, access: Access, request: Request) -> Caller:
+        """Say who calls a project; see `identify`."""
+        if (found := self.kept(access.project, request)) is not None:
+            return found
+        # Taken before the database is read: what changes meanwhile makes this one old.
+        changes = self._platform.tokens.changes
+        caller = identify(self._platform, access, request)
+        if caller.scope is None:
+            if len(self._kept) >= KEPT_AT_MOST:
+                self._kept.clear()
+            self._kept[_shown_by(access.project, request)] = (changes, caller)
+        return caller
+
+
 def identify(platform: Platform, access: Access, request: Request) -> Caller:
     """Say who calls a project.
 
@@ -140,12 +176,7 @@ def is_local(request: Request) -> bool:
     """Say whether the caller is on this machine, and not behind something that forwards."""
     if "forwarded" in request.headers or "x-forwarded-for" in request.headers:
         return False
-    if request.client is None:
-        return False
-    try:
-        return ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+    return request.client is not None and _is_loopback(request.client.host)
 
 
 async def read_body(request: Request, *, limit_bytes: int) -> bytes:
@@ -202,6 +233,20 @@ def _run(platform: Platform, project: str, shown: str) -> Caller:
     run, token = found.groups()
     platform.project(project).stages.runs.check_token(Id(run), token=token)
     return Caller(Actor(RUN_ACTOR, None), RUN_MAY)
+
+
+def _shown_by(project: str, request: Request) -> tuple[str, str | None, bool]:
+    """Give what a caller is known by; of a secret only its digest is kept."""
+    token = _shown_token(request)
+    return project, None if token is None else digest_bytes(token.encode()), is_local(request)
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _shown_token(request: Request) -> str | None:

@@ -2,9 +2,11 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
+
+import msgspec
 
 from mainspring.core.errors import MainspringError
 from mainspring.core.ids import DEFAULT_PROJECT
@@ -23,8 +25,7 @@ _ROUTED = 1024
 _LONGEST_KEPT = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A request with what its target names."""
 
     request: Request
@@ -59,7 +60,9 @@ class Route:
     pattern: str
     """Path below the project's root; `{endpoint}` and `{version}` stand for one part each."""
     access: Permission | Open
-    answer: Callable[[Asked], Response]
+    answer: Callable[[Asked], Response] | None = None
+    together: Callable[[Sequence[Asked]], Sequence[Response | Exception]] | None = None
+    """Instead of `answer`: for the requests of a turn, each with its answer or its error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,47 +87,74 @@ class App:
         callers: Callers,
         *,
         before: Callable[[], object],
-        after: Callable[[Asked | None, Response], None],
+        after: Callable[[Sequence[Response]], None],
     ) -> None:
         self._callers = callers
         self._before = before
         self._after = after
         self._patterns: dict[tuple[str, ...], dict[str, Route]] = {}
         self._found: dict[str, _Found] = {}
+        self._looked = False
         for route in routes:
             methods = self._patterns.setdefault(tuple(route.pattern.split("/")[1:]), {})
             if not isinstance(route.access, Permission | Open) or route.method in methods:
                 raise ValueError(f"route {route.method} {route.pattern}: no access, or twice")
+            if (route.answer is None) is (route.together is None):
+                raise ValueError(f"route {route.method} {route.pattern}: one answer, not more")
             methods[route.method] = route
 
     def __call__(self, request: Request) -> Response:
-        asked = None
-        try:
-            response = self._callers.turned_away(request)
-            if response is None:
-                asked, response = self._answer(request)
-        except MainspringError as error:
-            response = _refused(error)
-        except Exception:  # one request must not end the worker; the log has the trace
-            traceback.print_exc(file=sys.stderr)
-            response = failed(500, "the worker failed on this request; its log says why")
-        self._after(asked, response)
-        return response
+        """Answer one request."""
+        return self.answer([request])[0]
 
-    def _answer(self, request: Request) -> tuple[Asked | None, Response]:
+    def answer(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer the requests of a turn; what one does wrong is no matter of the others."""
+        self._callers.begin_turn()
+        self._looked = False
+        responses: dict[int, Response] = {}
+        waiting: dict[int, tuple[_Together, list[int], list[Asked]]] = {}
+        for i, request in enumerate(requests):
+            try:
+                found = self._admitted(request)
+                if isinstance(found, Response):
+                    responses[i] = found
+                    continue
+                route, asked = found
+                if route.answer is not None:
+                    responses[i] = route.answer(asked)
+                    continue
+            except Exception as error:
+                responses[i] = _failed(error)
+                continue
+            assert route.together is not None
+            _, places, all_asked = waiting.setdefault(id(route), (route.together, [], []))
+            places.append(i)
+            all_asked.append(asked)
+        for together, places, all_asked in waiting.values():
+            responses.update(zip(places, _answered(together, all_asked), strict=True))
+        answers = [responses[i] for i in range(len(requests))]
+        self._after(answers)
+        return answers
+
+    def _admitted(self, request: Request) -> Response | tuple[Route, Asked]:
+        turned_away = self._callers.turned_away(request)
+        if turned_away is not None:
+            return turned_away
         found = self._find(request.target)
         if found is None:
-            return None, failed(404, "no such path; GET /v2 says what is served here")
+            return failed(404, "no such path; GET /v2 says what is served here")
         method = "GET" if request.method == "HEAD" else request.method
         route = found.routes.get(method)
         if route is None:
             allowed = ", ".join(sorted(found.routes))
-            return None, failed(405, f"expected the method {allowed}", ("Allow", allowed))
-        asked = Asked(request, found.project, found.endpoint, found.version)
-        self._before()
+            return failed(405, f"expected the method {allowed}", ("Allow", allowed))
+        if not self._looked:
+            # Once a turn, and before the first answer: a table published before is in force.
+            self._before()
+            self._looked = True
         if isinstance(route.access, Permission):
-            self._callers.check(request, found.project, str(route.access))
-        return asked, route.answer(asked)
+            self._callers.check(request, found.project, route.access)
+        return route, Asked(request, found.project, found.endpoint, found.version)
 
     def _find(self, target: str) -> _Found | None:
         if (found := self._found.get(target)) is not None:
@@ -164,7 +194,22 @@ def _names(pattern: tuple[str, ...], parts: list[str]) -> dict[str, str] | None:
     return names
 
 
-def _refused(error: MainspringError) -> Response:
+_Together = Callable[[Sequence[Asked]], Sequence[Response | Exception]]
+
+
+def _answered(together: _Together, asked: Sequence[Asked]) -> list[Response]:
+    try:
+        found = together(asked)
+    except Exception as error:
+        return [_failed(error)] * len(asked)
+    return [one if isinstance(one, Response) else _failed(one) for one in found]
+
+
+def _failed(error: Exception) -> Response:
+    if not isinstance(error, MainspringError):
+        # One request must not end the worker; the log has the trace.
+        traceback.print_exception(error, file=sys.stderr)
+        return failed(500, "the worker failed on this request; its log says why")
     status = _STATUS.get(error.code, 500)
     headers = (("WWW-Authenticate", 'Bearer realm="mainspring"'),) if status == 401 else ()
     return failed(status, str(error), *headers)

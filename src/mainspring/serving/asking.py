@@ -20,11 +20,11 @@ EVENT_TIME = "__event_time__"
 OUTPUTS = {"score": "FP64", "version": "BYTES", "arm": "BYTES"}
 """What may be asked for, with the datatype; `score` alone by default."""
 
-_LONGEST_ID = 200
-_LONGEST_KEY = 1024
+LONGEST_ID = 200
+LONGEST_KEY = 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
-_Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _ADDED = {KEY: Column(KEY, "str"), EVENT_TIME: Column(EVENT_TIME, "str")}
 
 
@@ -89,10 +89,8 @@ def understood(
         InvalidInput, SchemaMismatch: The input or output is named.
     """
     request_id = body.id or None
-    if request_id is not None and len(request_id) > _LONGEST_ID:
-        raise InvalidInput(
-            f"id: found {len(request_id)} characters, expected {_LONGEST_ID} at most"
-        )
+    if request_id is not None and len(request_id) > LONGEST_ID:
+        raise InvalidInput(f"id: found {len(request_id)} characters, expected {LONGEST_ID} at most")
     columns = {column.name: column for column in route.request}
     rows = _checked_shapes(body.inputs, columns, route.endpoint)
     contents = _contents(body.inputs, behind)
@@ -103,9 +101,9 @@ def understood(
         for tensor in body.inputs
     }
     wanted, binary = _outputs(body)
-    keys = _keys(values.pop(KEY, None), body.parameters.get("key"), rows)
-    times = _times(values.pop(EVENT_TIME, None), body.parameters.get("event_time"), rows)
-    now_us = (clock.now() - _EPOCH) // _US
+    keys = keys_of(values.pop(KEY, None), body.parameters.get("key"), rows)
+    times = times_of(values.pop(EVENT_TIME, None), body.parameters.get("event_time"), rows)
+    now_us = micros_of(clock.now())
     return Asked(
         request_id,
         Rows(
@@ -175,7 +173,8 @@ def _outputs(body: InferBody) -> tuple[tuple[str, ...], frozenset[str]]:
     return tuple(dict.fromkeys(output.name for output in wanted)), frozenset(binary)
 
 
-def _keys(tensor: list[Any] | None, parameter: Any, rows: int) -> list[str] | None:
+def keys_of(tensor: list[Any] | None, parameter: Any, rows: int) -> list[str] | None:
+    """Give the rows' keys out of the tensor or the parameter; None if there are none."""
     if tensor is None:
         if parameter is None:
             return None
@@ -185,15 +184,16 @@ def _keys(tensor: list[Any] | None, parameter: Any, rows: int) -> list[str] | No
     elif parameter is not None:
         raise InvalidInput(f"found the parameter 'key' and {KEY}; send one of them")
     for i, key in enumerate(tensor):
-        if type(key) is not str or not 0 < len(key) <= _LONGEST_KEY:
+        if type(key) is not str or not 0 < len(key) <= LONGEST_KEY:
             raise InvalidInput(
-                f"key of row {i}: expected a text of 1 to {_LONGEST_KEY} characters; it joins the "
+                f"key of row {i}: expected a text of 1 to {LONGEST_KEY} characters; it joins the "
                 "label later"
             )
     return tensor
 
 
-def _times(tensor: list[Any] | None, parameter: Any, rows: int) -> list[int] | None:
+def times_of(tensor: list[Any] | None, parameter: Any, rows: int) -> list[int] | None:
+    """Give the rows' event times as `keys_of` does, in microseconds."""
     if tensor is None:
         if parameter is None:
             return None
@@ -201,14 +201,19 @@ def _times(tensor: list[Any] | None, parameter: Any, rows: int) -> list[int] | N
     elif parameter is not None:
         raise InvalidInput(f"found the parameter 'event_time' and {EVENT_TIME}; send one of them")
     try:
-        instants = msgspec.convert(tensor, list[_Aware])
+        instants = msgspec.convert(tensor, list[Aware])
     except msgspec.ValidationError as error:
         raise InvalidInput(
             f"event time: {error}; expected RFC 3339 with a zone, such as 2013-07-01T10:00:00Z"
         ) from error
-    micros = [(instant - _EPOCH) // _US for instant in instants]
+    micros = [micros_of(instant) for instant in instants]
     # One event time may stand for all rows: those of one moment are usually asked together.
     return micros if len(micros) == rows else micros * rows
+
+
+def micros_of(instant: datetime) -> int:
+    """Give an instant in microseconds of UTC since 1970."""
+    return (instant - _EPOCH) // _US
 
 
 _decode = msgspec.json.Decoder(InferBody).decode

@@ -11,6 +11,7 @@ from mainspring.serving.http import Request, Response, failed
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY = frozenset({"0.0.0.0", "::", "[::]", ""})
+_KEPT_HOSTS = 64
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:\d{1,5})?", re.IGNORECASE)
 
 
@@ -23,6 +24,12 @@ class Callers:
         self._names = _LOOPBACK | names | {f"[{n}]" if ":" in n else n for n in own}
         self._local = config.host.lower() in _LOOPBACK | {"::1"}
         self._tokens = tokens
+        self._seen: set[str] = set()
+        self._nobody_has_one: bool | None = None
+
+    def begin_turn(self) -> None:
+        """Look at the published tokens anew at the next question: once for all of a turn."""
+        self._nobody_has_one = None
 
     def turned_away(self, request: Request) -> Response | None:
         """Say why a request is not taken, from its headers; None if it is.
@@ -53,8 +60,8 @@ class Callers:
             "without a browser",
         )
 
-    def check(self, request: Request, project: str, permission: str) -> None:
-        """Refuse a caller without the permission, `resource/action`.
+    def check(self, request: Request, project: str, permission: object) -> None:
+        """Refuse a caller without the permission, which prints as `resource/action`.
 
         While the home has no token, a caller over loopback is the local user.
 
@@ -63,9 +70,11 @@ class Callers:
             NotPermitted: The token's role does not allow it.
             Corrupt: The published tokens are not readable.
         """
-        secret = _secret(request.headers.get("authorization", ""))
+        secret = _secret(request.headers.get("authorization"))
         if secret is None:
-            if self._local and not self._tokens.exist():
+            if self._nobody_has_one is None:
+                self._nobody_has_one = self._local and not self._tokens.exist()
+            if self._nobody_has_one:
                 return
             raise NotAuthenticated(
                 f"project {project!r}: no token given, expected one; ask an admin to issue it and "
@@ -76,19 +85,27 @@ class Callers:
             raise NotAuthenticated(
                 f"project {project!r}: the token is unknown or revoked; ask an admin for a new one"
             )
-        if permission not in token.permissions:
+        if str(permission) not in token.permissions:
             raise NotPermitted(
                 f"{token.name!r} may not {permission} in project {project!r}: found role "
                 f"{token.role or 'none'}; ask an admin for one that may"
             )
 
     def _known(self, host: str) -> bool:
+        if host in self._seen:
+            return True
         match = _HOST.fullmatch(host)
-        return match is not None and match[1].lower() in self._names
+        if match is None or match[1].lower() not in self._names:
+            return False
+        if len(self._seen) < _KEPT_HOSTS:
+            self._seen.add(host)
+        return True
 
 
-def _secret(authorization: str) -> str | None:
+def _secret(authorization: str | None) -> str | None:
     """Give what was shown; None if nothing was, and "" if it can be no token."""
+    if authorization is None:
+        return None
     scheme, _, value = authorization.strip().partition(" ")
     if not scheme:
         return None

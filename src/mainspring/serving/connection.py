@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import cast
 
 import httptools
@@ -21,7 +22,7 @@ class _Broken(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests, has them answered one after the other, in their order.
+    """Reads requests, has them answered one after the other, in their order, one a turn.
 
     While requests wait or the peer leaves answers unread, nothing more is read from it.
     """
@@ -29,7 +30,6 @@ class Connection(asyncio.Protocol):
     def __init__(self, door: Door) -> None:
         self._door = door
         self._limits = door.limits
-        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Request | Response] = deque()
@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
         self._wants_continue = False
         self._blocked = False
         self._held_back = False
-        self._scheduled = False
+        self._asked = False
         self._peer_ended = False
         self._finished = False
         self._refusal: Response | None = None
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
     @property
     def in_flight(self) -> int:
         """Count the requests begun and not answered."""
-        return len(self._waiting) + self._begun
+        return len(self._waiting) + self._asked + self._begun
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
@@ -80,14 +80,13 @@ class Connection(asyncio.Protocol):
             self._refuse(self._refusal or failed(400, f"no HTTP/1.1 request: {error}"))
         if self._begun:
             self._check_raw_bytes()
-        if not self._scheduled:
-            self._answer_waiting()
+        self._answer_waiting()
 
     def eof_received(self) -> bool:
         """Answer what waits before closing: a peer may close its own side early."""
         self._parsing = self._begun = False
         self._peer_ended = True
-        return bool(self._waiting)
+        return bool(self._waiting or self._asked)
 
     def pause_writing(self) -> None:
         """The peer leaves answers unread: answer and read nothing more."""
@@ -97,8 +96,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has read them."""
         self._blocked = False
-        if not self._scheduled:
-            self._answer_waiting()
+        self._answer_waiting()
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -107,8 +105,9 @@ class Connection(asyncio.Protocol):
         self._begun = self._in_head = True
         self._wants_continue = False
         self._target = b""
-        self._headers: dict[str, str] = {}
-        self._head_bytes = self._header_count = 0
+        self._head: list[tuple[bytes, bytes]] = []
+        self._headers: Mapping[str, str] = {}
+        self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
         self.deadline = self._door.now() + self._limits.request_s
@@ -122,31 +121,42 @@ class Connection(asyncio.Protocol):
         """One header; trailers are read and forgotten."""
         if not self._in_head:
             return
+        self._head.append((name, value))
         self._count_head(len(name) + len(value) + 4)
-        self._header_count += 1
-        if self._header_count > _HEADERS:
+        if len(self._head) > _HEADERS:
             self._break(failed(431, f"more than {_HEADERS} headers; send fewer"))
-        key = name.decode("latin-1").lower()
-        if key in _ONCE and key in self._headers:
-            self._break(failed(400, f"header {key!r} is there twice; send it once"))
-        self._headers[key] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """Refuse what need not be read to be refused."""
         self._in_head = False
-        headers, limit = self._headers, self._limits.body_bytes
         if self._parser.should_upgrade():
             self._break(failed(400, "found an upgrade, expected plain HTTP/1.1; leave it out"))
+        # A client's requests have the same few heads: each is looked at once.
+        head = tuple(self._head)
+        headers = self._door.heads.get(head)
+        if headers is None:
+            headers = self._read_head()
+            self._door.keep_head(head, headers, size=self._head_bytes)
+        self._headers = headers
+        self._wants_continue = bool(headers.get("expect"))
+
+    def _read_head(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for name, value in self._head:
+            key = name.decode("latin-1").lower()
+            if key in _ONCE and key in headers:
+                self._break(failed(400, f"header {key!r} is there twice; send it once"))
+            headers[key] = value.decode("latin-1")
         if headers.get("content-encoding", "identity").lower() != "identity":
             self._break(failed(415, "the body is encoded; send it as it is"))
         if headers.get("transfer-encoding", "chunked").lower() != "chunked":
             self._break(failed(400, "transfer encodings other than chunked are not taken"))
-        if int(headers.get("content-length", "0")) > limit:
+        if int(headers.get("content-length", "0")) > self._limits.body_bytes:
             self._break(self._too_large())
         expect = headers.get("expect", "").lower()
         if expect not in ("", "100-continue"):
             self._break(failed(417, f"cannot meet the expectation {expect[:40]!r}; leave it out"))
-        self._wants_continue = bool(expect)
+        return headers
 
     def on_body(self, part: bytes) -> None:
         """Part of the body."""
@@ -185,7 +195,7 @@ class Connection(asyncio.Protocol):
                 failed(408, f"not whole after {self._limits.request_s:g} s; send it again")
             )
             self._answer_waiting()
-        elif not self._waiting:
+        elif not self.in_flight:
             self.end()
 
     def end(self) -> None:
@@ -199,42 +209,42 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _answer_waiting(self) -> None:
-        self._scheduled = False
+    def answered(self, request: Request, response: Response) -> None:
+        """Send the answer of the request that was asked, and go on."""
+        self._asked = False
         if self._transport is None or self._finished:
             return
-        if self._waiting and not self._blocked:
-            self._answer(self._waiting.popleft())
-        if self._finished:
+        self._let_go(len(request.body))
+        ending = (self._door.draining or self._peer_ended) and not (self._waiting or self._begun)
+        close = ending or not request.keep_alive
+        self._transport.write(
+            encoded(response, head=request.method == "HEAD", close=close, old=request.old)
+        )
+        if close:
+            self._finish()
+        else:
+            self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        if self._transport is None or self._finished:
             return
-        if self._waiting and not self._blocked:
-            # One by one, so that a peer that sends many ahead does not hold up the others.
-            self._scheduled = True
-            self._loop.call_soon(self._answer_waiting)
+        # One a turn, so that a peer that sends many ahead does not hold up the others.
+        if self._waiting and not self._blocked and not self._asked:
+            item = self._waiting.popleft()
+            if isinstance(item, Response):
+                self._transport.write(encoded(item, close=True))
+                self._finish()
+                return
+            self._asked = True
+            self._door.ask(self, item)
         self._hold_back(bool(self._waiting) or self._blocked)
-        if self._waiting or self._blocked:
+        if self._asked or self._waiting or self._blocked:
             return
         if self._wants_continue:
             self._wants_continue = False
             self._transport.write(_CONTINUE)
         elif not self._begun:
             self.deadline = self._door.now() + self._limits.idle_s
-
-    def _answer(self, item: Request | Response) -> None:
-        assert self._transport is not None
-        if isinstance(item, Response):
-            self._transport.write(encoded(item, close=True))
-            self._finish()
-            return
-        response = self._door.answering(item)
-        self._let_go(len(item.body))
-        ending = (self._door.draining or self._peer_ended) and not (self._waiting or self._begun)
-        close = ending or not item.keep_alive
-        self._transport.write(
-            encoded(response, head=item.method == "HEAD", close=close, old=item.old)
-        )
-        if close:
-            self._finish()
 
     def _finish(self) -> None:
         # Closing with unread bytes would reset the connection, and the answer could be lost.

@@ -1,12 +1,20 @@
 """Where connections come in: the limits, and what the connections of a worker share."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mainspring.serving.http import Request, Response
 
-Answering = Callable[[Request], Response]
+Answering = Callable[[Sequence[Request]], Sequence[Response]]
+"""Answers the requests of a turn, in their order; never raises."""
+
+Head = tuple[tuple[bytes, bytes], ...]
+_KEPT_HEADS = 256
+_LONGEST_HEAD = 1024
+_TOGETHER = 128
+"""Requests answered before the first of their answers is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +47,10 @@ class Peer(Protocol):
         """Count the requests begun and not answered."""
         ...
 
+    def answered(self, request: Request, response: Response) -> None:
+        """Send the answer of the request that was asked, and go on."""
+        ...
+
     def expire(self) -> None:
         """Act on a deadline that has passed."""
         ...
@@ -53,7 +65,11 @@ class Peer(Protocol):
 
 
 class Door:
-    """The open connections of a worker and what they hold together."""
+    """The open connections of a worker, what they hold together, and what they ask in a turn.
+
+    Requests that come in one turn of the event loop are answered together at its end: the more
+    there are, the less each costs, and a lone one waits for nobody.
+    """
 
     def __init__(self, answering: Answering, limits: Limits, *, now: Callable[[], float]) -> None:
         self.answering = answering
@@ -64,8 +80,33 @@ class Door:
         """Of bodies, whole or not."""
         self.draining = False
         """Each answer is its connection's last."""
+        self.heads: dict[Head, Mapping[str, str]] = {}
+        """Headers that were read and found in order, by their bytes."""
+        self._turn: list[tuple[Peer, Request]] = []
         self.turned_away: dict[int, int] = {}
         """By status: requests refused before they were whole."""
+
+    def keep_head(self, head: Head, headers: Mapping[str, str], *, size: int) -> None:
+        """Keep headers; whoever makes them up only empties the memory."""
+        if size <= _LONGEST_HEAD:
+            if len(self.heads) >= _KEPT_HEADS:
+                self.heads.clear()
+            self.heads[head] = headers
+
+    def ask(self, peer: Peer, request: Request) -> None:
+        """Have a request answered at the end of this turn; one at a time for each peer."""
+        if not self._turn:
+            asyncio.get_running_loop().call_soon(self._answer_turn)
+        self._turn.append((peer, request))
+
+    def _answer_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        for i in range(0, len(turn), _TOGETHER):
+            # Whoever has gone meanwhile is not answered, and nothing is recorded for it.
+            asked = [one for one in turn[i : i + _TOGETHER] if one[0] in self.open]
+            responses = self.answering([request for _, request in asked])
+            for (peer, request), response in zip(asked, responses, strict=True):
+                peer.answered(request, response)
 
     @property
     def in_flight(self) -> int:

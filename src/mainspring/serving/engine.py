@@ -1,27 +1,28 @@
 """The engine: from rows to an answer that is on the record, out of the home's files alone."""
 
+import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 from threading import Lock
 
-import msgspec
-
 from mainspring.core.clock import Clock
-from mainspring.core.errors import NotFound, Unavailable
+from mainspring.core.errors import InvalidInput, NotFound, Unavailable
 from mainspring.core.home import Home
-from mainspring.core.ids import Id, IdSource
-from mainspring.formats.routes import Arm, EndpointRoute, load
-from mainspring.formats.segment import ArmOutput
+from mainspring.core.ids import IdSource
+from mainspring.formats.routes import EndpointRoute, load
+from mainspring.formats.segment import encode_block
+from mainspring.serving.batch import Batch, Scoring
+from mainspring.serving.choice import Choice, chosen_of
 from mainspring.serving.recall import remembered
-from mainspring.serving.record import Exchange, Timing, answer_block, shadow_block
-from mainspring.serving.replay import Answer, Answers, asked_digest
-from mainspring.serving.request_log import RequestLog
-from mainspring.serving.router import chosen
-from mainspring.serving.scoring import Scorer, Settled, settle
+from mainspring.serving.record import Exchange, Recorder, shadow_block
+from mainspring.serving.replay import Answer, Answers
+from mainspring.serving.request_log import MakeBlock, RequestLog
+from mainspring.serving.sent import Sent, batches, sent_rows
 from mainspring.serving.shelf import EMPTY, Served, stocked
 from mainspring.serving.status import EndpointStatus, Status, endpoint_status
 from mainspring.serving.tally import Tally
-from mainspring.serving.vectors import Rows, checked
+from mainspring.serving.vectors import Rows
 
 __all__ = ["Answer", "EndpointStatus", "Engine", "Rows", "Status"]
 
@@ -51,11 +52,12 @@ class Engine:
         segment_bytes: int = 64 << 20,
     ) -> None:
         self._home = home
+        self._routes_path = os.fspath(home.routes)
         self._worker = worker
         self._clock = clock
         self._ids = ids
         self._loaded_models = loaded_models
-        self._scorer = Scorer(clock)
+        self._scoring = Scoring(clock, ids)
         self._log = RequestLog(
             home.segments,
             worker=worker,
@@ -65,7 +67,8 @@ class Engine:
             segment_bytes=segment_bytes,
         )
         self._answers = Answers(remembered_requests, remembered_rows)
-        self._shadows: deque[tuple[Exchange, Id]] = deque()
+        self._shadows: deque[Exchange] = deque()
+        self._choices: dict[tuple[str, str, str | None], Choice] = {}
         self._refreshing = Lock()
         self._shelf = EMPTY
         self._seen: tuple[int, int] | None = None
@@ -79,7 +82,7 @@ class Engine:
 
         A client that repeats its request after a kill then gets its first answer.
         """
-        self._answers.recall(remembered(self._home.segments, self._worker, now_us=self._now_us()))
+        self._answers.recall(remembered(self._home.segments, self._worker, now_us=self.now_us()))
 
     def refresh(self) -> bool:
         """Take over the published routes if they changed; says whether the table was swapped.
@@ -90,7 +93,7 @@ class Engine:
         """
         with self._refreshing:
             try:
-                stat = self._home.routes.stat()
+                stat = os.stat(self._routes_path)
             except FileNotFoundError:
                 self._routes_problem = "routes: none published yet"
                 return False
@@ -114,6 +117,7 @@ class Engine:
             return False
         self._routes_problem = None
         self._shelf = stocked(self._home, table, self._shelf, at_most=self._loaded_models)
+        self._choices = {}
         return True
 
     def predict(
@@ -143,36 +147,53 @@ class Engine:
             InvalidInput, SchemaMismatch: A row is wrong; nothing was scored.
         """
         started = self._clock.monotonic_s()
-        served = self._find(project, endpoint)
-        place = (project, endpoint, request_id or "")
-        asked = b"" if request_id is None else asked_digest(rows, version)
-        if request_id is not None and (known := self._answers.find(place, asked)) is not None:
-            return known
-        route = served.route if version is None else _pinned(served.route, version)
-        sent = checked(rows, route.request, subject=f"endpoint {endpoint!r}")
-        before_lookup = self._clock.monotonic_s()
-        looked_up = served.lookup(sent, rows.event_times_us)
-        self._lookup_problem = looked_up.problem
-        picked = chosen(route, rows.keys)
-        exchange = Exchange(served, rows, request_id, looked_up, picked, asked, version is not None)
-        before_compute = self._clock.monotonic_s()
-        # In a rollout both arms score whoever answers: the guards compare pairs.
-        scored_by = route if route.rollout is None else served.route
-        scores = self._scorer.score(scored_by, served.models, looked_up.vectors, picked)
-        settled = settle(route, picked, scores)
-        done = self._clock.monotonic_s()
-        answer = _answer(self._ids.new(), picked, settled)
-        timing = Timing(
-            before_lookup - started, before_compute - before_lookup, done - before_compute
+        choice = self.choice(project, endpoint, version)
+        sent = sent_rows(
+            rows,
+            choice.route.request,
+            subject=choice.subject,
+            request_id=request_id,
+            version=version,
         )
-        outputs = {version: score.output() for version, score in scores.items()}
-        recorded = self._record(exchange, answer, outputs, timing)
-        self.tally.count(project, endpoint, answer, outputs)
-        if request_id is not None:
-            self._answers.keep(place, asked, answer)
-        if recorded:
-            self._ask_shadows(exchange, answer.prediction)
+        (answer,) = self.answer(choice, (sent,), started_s=started)
+        if isinstance(answer, InvalidInput):
+            raise answer
         return answer
+
+    def choice(self, project: str, endpoint: str, version: str | None = None) -> Choice:
+        """Give what requests of an endpoint share now; raises as `predict` does."""
+        choices = self._choices
+        served = self._find(project, endpoint)
+        choice = choices.get((project, endpoint, version))
+        if choice is None or choice.served is not served:
+            choice = choices[project, endpoint, version] = chosen_of(served, version)
+        return choice
+
+    def answer(
+        self, choice: Choice, sents: Sequence[Sent], *, started_s: float
+    ) -> list[Answer | InvalidInput]:
+        """Answer requests together; their records are written when it returns.
+
+        Answers, records and counts are those of the requests one by one. No two of them may have
+        the same request id.
+
+        Args:
+            choice: Who answers all of them.
+            sents: The requests.
+            started_s: When they came, on the clock's monotonic scale.
+
+        Returns:
+            For each its answer; InvalidInput where its id was used for other rows.
+        """
+        found = [None if sent.request_id is None else self._known(choice, sent) for sent in sents]
+        fresh = [i for i, known in enumerate(found) if known is None]
+        given = iter(fresh)
+        for some in batches([sents[i] for i in fresh]):
+            for batch in self._scoring.score(choice, some, started_s=started_s):
+                self._settle(choice, batch)
+                for scored in batch.scored:
+                    found[next(given)] = scored.answer
+        return [one for one in found if one is not None]
 
     def route(self, project: str, endpoint: str) -> EndpointRoute:
         """Give the route that an endpoint is served by now; raises as `predict` does."""
@@ -192,10 +213,10 @@ class Engine:
         done = 0
         while True:
             try:
-                exchange, prediction = self._shadows.popleft()
+                exchange = self._shadows.popleft()
             except IndexError:
                 return done
-            self._score_shadow(exchange, prediction)
+            self._score_shadow(exchange)
             done += 1
 
     def sync(self) -> None:
@@ -236,66 +257,71 @@ class Engine:
             f"endpoint {endpoint!r} of project {project!r} has no route; known ones: {known}"
         )
 
-    def _record(
-        self, exchange: Exchange, answer: Answer, outputs: Mapping[str, ArmOutput], timing: Timing
-    ) -> bool:
-        share = exchange.served.route.sample_share
-        # The last 52 bits of an id are random, so the sample does not depend on the key.
-        if share < 1 and int(answer.prediction[-13:], 16) / _HEX13 >= share:
-            self._log.leave_out(exchange.looked_up.vectors.count)
-            return False
-        at_us = self._now_us()
-        self._log.append(
-            exchange.looked_up.vectors.count,
-            lambda missing, sampled: answer_block(
-                exchange, answer, outputs, timing, at_us=at_us, missing=missing, sampled=sampled
-            ),
-        )
-        return True
+    def _known(self, choice: Choice, sent: Sent) -> Answer | InvalidInput | None:
+        try:
+            return self._answers.find(_place(choice, sent), sent.asked)
+        except InvalidInput as error:
+            return error
 
-    def _ask_shadows(self, exchange: Exchange, prediction: Id) -> None:
-        if exchange.served.shadows:
-            self._shadows.append((exchange, prediction))
+    def _settle(self, choice: Choice, batch: Batch) -> None:
+        """Record, count and remember the answers of a batch."""
+        route = choice.served.route
+        self._lookup_problem = batch.looked_up.problem
+        recorder = Recorder(
+            choice, batch.looked_up.vectors.float_names, batch.timing, at_us=self.now_us()
+        )
+        blocks: list[tuple[int, MakeBlock | None]] = [
+            (len(one.sent.keys), partial(recorder, one) if _sampled(route, one.answer) else None)
+            for one in batch.scored
+        ]
+        self._log.append_all(blocks)
+        for one in batch.scored:
+            self.tally.count(route.project, route.endpoint, one.answer, one.outputs)
+            if one.sent.request_id is not None:
+                self._answers.keep(_place(choice, one.sent), one.sent.asked, one.answer)
+        if choice.served.shadows:
+            self._ask_shadows(choice.served, batch, blocks)
+
+    def _ask_shadows(
+        self, served: Served, batch: Batch, blocks: Sequence[tuple[int, MakeBlock | None]]
+    ) -> None:
+        end = 0
+        for one, (rows, make) in zip(batch.scored, blocks, strict=True):
+            begin, end = end, end + rows
+            if make is None:
+                continue
+            vectors = batch.looked_up.vectors.part(begin, end)
+            self._shadows.append(
+                Exchange(served, one.sent.request_id, vectors, one.answer.prediction)
+            )
             if len(self._shadows) > _SHADOWS_WAITING:
                 self.score_shadows()
 
-    def _score_shadow(self, exchange: Exchange, prediction: Id) -> None:
+    def _score_shadow(self, exchange: Exchange) -> None:
         served, route = exchange.served, exchange.served.route
-        vectors = exchange.looked_up.vectors
         outputs = {
-            arm.version: self._scorer.arm(route, served.models, arm, vectors).output()
+            arm.version: self._scoring.scorer.arm(
+                route, served.models, arm, exchange.vectors
+            ).output()
             for arm in served.shadows
         }
-        at_us = self._now_us()
+        at_us = self.now_us()
         self._log.append(
             0,
-            lambda missing, sampled: shadow_block(
-                exchange, prediction, outputs, at_us=at_us, missing=missing, sampled=sampled
+            lambda missing, sampled: encode_block(
+                shadow_block(exchange, outputs, at_us=at_us, missing=missing, sampled=sampled)
             ),
         )
 
-    def _now_us(self) -> int:
+    def now_us(self) -> int:
+        """Give the present in microseconds of UTC since 1970."""
         return int(self._clock.now().timestamp() * 1e6)
 
 
-def _pinned(route: EndpointRoute, version: str) -> EndpointRoute:
-    answering = [arm for arm in route.arms if arm.role != "shadow"]
-    for arm in answering:
-        if arm.version == version:
-            return msgspec.structs.replace(route, arms=(arm,))
-    known = ", ".join(arm.version for arm in answering)
-    raise NotFound(
-        f"endpoint {route.endpoint!r}: version {version!r} does not answer it now; those that do: "
-        f"{known}"
-    )
+def _place(choice: Choice, sent: Sent) -> tuple[str, str, str]:
+    return (choice.route.project, choice.route.endpoint, sent.request_id or "")
 
 
-def _answer(prediction: Id, picked: list[Arm], settled: Settled) -> Answer:
-    return Answer(
-        prediction,
-        settled.outputs,
-        settled.versions,
-        settled.roles,
-        [a.version != version for a, version in zip(picked, settled.versions, strict=True)],
-        settled.errors,
-    )
+def _sampled(route: EndpointRoute, answer: Answer) -> bool:
+    # The last 52 bits of an id are random, so the sample does not depend on the key.
+    return route.sample_share >= 1 or int(answer.prediction[-13:], 16) / _HEX13 < route.sample_share

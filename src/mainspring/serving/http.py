@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -26,8 +25,7 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A request that is whole and within all limits."""
 
     method: str
@@ -41,8 +39,7 @@ class Request:
     """Of HTTP/1.0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """An answer."""
 
     status: int
@@ -67,28 +64,41 @@ def encoded(
         close: The connection ends with it.
         old: Say that it stays, to a client that would not expect it (HTTP/1.0).
     """
-    more = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
-    if close:
-        more += "Connection: close\r\n"
-    elif old:
-        more += "Connection: keep-alive\r\n"
-    lines = (
-        f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\n"
-        f"Content-Type: {response.type}\r\n"
-        f"Content-Length: {len(response.body)}\r\n"
-        f"Date: {_date()}\r\n"
-        "X-Content-Type-Options: nosniff\r\n"
-        f"Cache-Control: no-store\r\n{more}\r\n"
-    ).encode("latin-1")
-    return lines if head else lines + response.body
+    if response.headers or close or old or head:
+        more = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+        if close:
+            more += "Connection: close\r\n"
+        elif old:
+            more += "Connection: keep-alive\r\n"
+        ending = f"\r\n{more}\r\n"
+    else:
+        ending = "\r\n\r\n"
+    body = response.body
+    beginning = _beginning(response.status, response.type)
+    lines = b"%b%d%b" % (beginning, len(body), ending.encode("latin-1"))
+    return lines if head else lines + body
 
 
-_dated: tuple[int, str] = (0, "")
+_begun: dict[tuple[int, str], bytes] = {}
+_second = 0
 
 
-def _date() -> str:
-    global _dated
+def _beginning(status: int, kind: str) -> bytes:
+    """Give the lines that stay the same for a second, up to the length."""
+    global _second
     now = int(time.time())
-    if now != _dated[0]:
-        _dated = (now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now)))
-    return _dated[1]
+    if now != _second:
+        _begun.clear()
+        _second = now
+    found = _begun.get((status, kind))
+    if found is None:
+        date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
+        found = _begun[status, kind] = (
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
+            f"Content-Type: {kind}\r\n"
+            f"Date: {date}\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
+            "Cache-Control: no-store\r\n"
+            "Content-Length: "
+        ).encode("latin-1")
+    return found

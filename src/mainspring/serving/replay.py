@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
 from threading import Lock
 
@@ -16,8 +15,7 @@ Place = tuple[str, str, str]
 """Project, endpoint and request id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What a caller gets, a value per row."""
 
     prediction: Id
@@ -79,7 +77,12 @@ def asked_digest(rows: Rows, version: str | None) -> bytes:
     """Digest what a caller asked, without what was filled in here."""
     keys = list(rows.keys) if rows.keys_given else len(rows.keys)
     times = list(rows.event_times_us) if rows.times_given else None
-    return blake2b(_encode((keys, times, rows.columns, version)), digest_size=16).digest()
+    asked = (keys, times, rows.columns, version)
+    try:
+        content = _encode(asked)
+    except OverflowError:  # an integer of more than 64 bits
+        content = repr(asked).encode("utf-8", "surrogatepass")
+    return blake2b(content, digest_size=16).digest()
 
 
 # Columns may hold whatever an in-process caller put there; a wrong type is refused later on.

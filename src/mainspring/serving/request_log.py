@@ -1,15 +1,15 @@
 """The worker's side of the request log: blocks into segments, and the count of what is missing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 
 from mainspring.core.clock import Clock
 from mainspring.core.ids import IdSource
-from mainspring.formats.segment import Block, SegmentWriter
+from mainspring.formats.segment import SegmentWriter
 
-MakeBlock = Callable[[int, int], Block]
-"""Makes a block from the rows missing and the rows not sampled before it."""
+MakeBlock = Callable[[int, int], bytes]
+"""Makes an encoded block from the rows missing and the rows not sampled before it."""
 
 
 class RequestLog:
@@ -59,30 +59,63 @@ class RequestLog:
 
     def append(self, rows: int, make: MakeBlock) -> None:
         """Write the block of an answer with this many rows, or count them."""
+        self.append_all(((rows, make),))
+
+    def append_all(self, blocks: Sequence[tuple[int, MakeBlock | None]]) -> None:
+        """Write blocks in one write; what the disk refuses is counted.
+
+        Args:
+            blocks: The rows of each and how it is made; None: not in the sample, only counted.
+        """
         with self._lock:
             try:
-                if self._writer is None:
-                    self._writer = SegmentWriter(
-                        self._folder, worker=self._worker, segment=self._ids.new()
-                    )
-                self._writer.append(make(self._missing, self._sampled))
+                self._write(blocks)
             except OSError as error:
-                self._missing += rows
-                self.left_out += rows
-                self.problem = f"request log: {error.strerror or error}"
-                return
-            self._missing = self._sampled = 0
+                if len(blocks) > 1:
+                    # Some of them may fit.
+                    for block in blocks:
+                        self._write_one(block)
+                else:
+                    self._count_missing(blocks[0][0], error)
+
+    def _write_one(self, block: tuple[int, MakeBlock | None]) -> None:
+        try:
+            self._write((block,))
+        except OSError as error:
+            self._count_missing(block[0], error)
+
+    def _count_missing(self, rows: int, error: OSError) -> None:
+        self._missing += rows
+        self.left_out += rows
+        self.problem = f"request log: {error.strerror or error}"
+
+    def _write(self, blocks: Sequence[tuple[int, MakeBlock | None]]) -> None:
+        missing, sampled = self._missing, self._sampled
+        encoded = []
+        for rows, make in blocks:
+            if make is None:
+                sampled += rows
+            else:
+                encoded.append(make(missing, sampled))
+                missing = sampled = 0
+        if encoded:
+            if self._writer is None:
+                self._writer = SegmentWriter(
+                    self._folder, worker=self._worker, segment=self._ids.new()
+                )
+            self._writer.append_all(encoded)
             self._unsynced = True
             self.problem = None
-            self._sync_if_due()
-            if self._writer.size_bytes >= self._segment_bytes:
-                self._sync()
-                self._end()
+        self._missing, self._sampled = missing, sampled
+        if encoded:
+            self._after_write()
 
-    def leave_out(self, rows: int) -> None:
-        """Count rows that are not in the sample."""
-        with self._lock:
-            self._sampled += rows
+    def _after_write(self) -> None:
+        assert self._writer is not None
+        self._sync_if_due()
+        if self._writer is not None and self._writer.size_bytes >= self._segment_bytes:
+            self._sync()
+            self._end()
 
     def sync(self) -> None:
         """Make what was written survive power loss; for the idle worker's timer."""

@@ -25,6 +25,7 @@ from mainspring.formats.model import (
     read_signature,
     verified,
 )
+from mainspring.serving.packing import packed
 from mainspring.serving.salvage import ScoringFailed, score_rows
 from mainspring.serving.vectors import Vectors, read
 
@@ -62,26 +63,32 @@ class OnnxModel:
     """A loaded version. Thread-safe: the session may run in several threads at once."""
 
     def __init__(self, digest: Digest, signature: Signature, content: bytes) -> None:
+        self.digest = digest
+        self.signature = signature
+        self._packed = packed(content)
+        self._session = self._opened(content if self._packed is None else self._packed.content)
+        self._inputs: list[tuple[str, str, int]] = [
+            (value.name, value.type, len(value.shape))
+            for value in self._session.get_inputs()
+            if self._packed is None or value.name != self._packed.matrix
+        ]
+        self._outputs = [signature.output]
+        self._check_signature()
+
+    def _opened(self, content: bytes) -> Any:
         options = onnxruntime.SessionOptions()
         # One thread per worker: a second one never helped up to 128 rows.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        self.digest = digest
-        self.signature = signature
         try:
-            self._session = onnxruntime.InferenceSession(
+            return onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the runtime's errors share no root
             raise Corrupt(
-                f"model {digest[:12]}: the graph does not load ({_line(error)}); log it again"
+                f"model {self.digest[:12]}: the graph does not load ({_line(error)}); log it again"
             ) from error
-        self._inputs: list[tuple[str, str, int]] = [
-            (value.name, value.type, len(value.shape)) for value in self._session.get_inputs()
-        ]
-        self._outputs = [signature.output]
-        self._check_signature()
 
     @classmethod
     def load(cls, home: Home, project: str, digest: Digest) -> "OnnxModel":
@@ -149,6 +156,11 @@ class OnnxModel:
 
     def _feed(self, vectors: Vectors, rows: NDArray[np.int64] | None) -> dict[str, Any]:
         feed = {}
+        if self._packed is not None:
+            matrix = vectors.matrix(self._packed.columns)
+            feed[self._packed.matrix] = matrix if rows is None else matrix[rows]
+            if not self._inputs:
+                return feed
         narrow, wide = vectors.narrow(), vectors.wide
         for name, kind, rank in self._inputs:
             if kind == "tensor(float)":
@@ -165,6 +177,7 @@ class OnnxModel:
     def _check_signature(self) -> None:
         declared = {column.name: column.type for column in self.signature.inputs}
         outputs = [value.name for value in self._session.get_outputs()]
+        columns = () if self._packed is None else self._packed.columns
         wrong = [
             name
             for name, kind, _ in self._inputs
@@ -172,10 +185,12 @@ class OnnxModel:
             or (kind == "tensor(string)") != (declared[name] == "str")
             or (kind != "tensor(string)" and kind not in _DTYPES)
         ]
+        wrong += [name for name in columns if declared.get(name, "str") == "str"]
         if wrong or self.signature.output not in outputs:
             raise Corrupt(
-                f"model {self.digest[:12]}: found inputs {self._inputs} and outputs {outputs}, "
-                f"the signature says {declared} and {self.signature.output!r}; log it again"
+                f"model {self.digest[:12]}: found inputs {self._inputs}, {columns} and outputs "
+                f"{outputs}, the signature says {declared} and {self.signature.output!r}; log it "
+                "again"
             )
 
     def _replay(self, goldens: Goldens) -> None:

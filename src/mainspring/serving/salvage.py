@@ -38,12 +38,24 @@ def score_rows(
     rows: NDArray[np.int64] | None = None,
     *,
     late: Callable[[], bool] = lambda: False,
+    whole: bool = False,
 ) -> Scored:
     """Score rows (all by default); those that raise or come out non-finite are named.
+
+    With `whole`, any failing row raises ScoringFailed.
 
     A run that fails is halved until the failing rows stand alone, or until it is too late: then
     the rows of the run fail together.
     """
+    if whole:
+        values = model.run(vectors, rows)
+        if not np.isfinite(values).all():
+            raise ScoringFailed("an output is not finite")
+        if rows is None:
+            return Scored(values)
+        scored = Scored(np.full(vectors.count, np.nan))
+        scored.values[rows] = values
+        return scored
     scored = Scored(np.full(vectors.count, np.nan))
     _run(model, vectors, rows, scored, late)
     return scored

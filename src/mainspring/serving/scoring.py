@@ -60,16 +60,19 @@ class Scorer:
         models: Mapping[str, Model],
         vectors: Vectors,
         picked: Sequence[Arm],
+        *,
+        whole: bool = False,
     ) -> dict[str, ArmScore]:
         """Score: in a rollout every row with every arm, else each row with its chosen one.
 
-        A row whose chosen arm failed is scored by the live arm too.
+        A row whose chosen arm failed is scored by the live arm too. With `whole`, a row that
+        fails raises ScoringFailed: the rows of several requests are to be scored apart.
         """
         arms = route.arms
         if len(arms) > 1:
             arms = tuple(arm for arm in arms if arm.role != "shadow")
         if len(arms) == 1 or route.rollout is not None:
-            return {arm.version: self.arm(route, models, arm, vectors) for arm in arms}
+            return {arm.version: self.arm(route, models, arm, vectors, whole=whole) for arm in arms}
         scores: dict[str, ArmScore] = {}
         live, rescued = arms[-1], set[int]()
         for arm in arms:
@@ -78,7 +81,7 @@ class Scorer:
                 rows |= rescued
             if rows:
                 index = np.array(sorted(rows))
-                score = self.arm(route, models, arm, vectors, index)
+                score = self.arm(route, models, arm, vectors, index, whole=whole)
                 scores[arm.version] = score
                 rescued.update(score.scored.failed)
         return scores
@@ -90,6 +93,8 @@ class Scorer:
         arm: Arm,
         vectors: Vectors,
         rows: NDArray[np.int64] | None = None,
+        *,
+        whole: bool = False,
     ) -> ArmScore:
         """Score rows (all by default) with one arm."""
         started = self._clock.monotonic_s()
@@ -98,6 +103,7 @@ class Scorer:
             vectors,
             rows,
             late=lambda: self._clock.monotonic_s() - started > route.arm_timeout_s,
+            whole=whole,
         )
         spent = self._clock.monotonic_s() - started
         timed_out = spent > route.arm_timeout_s

@@ -45,8 +45,9 @@ class Tally:
             for version, arm in set(zip(versions, answer.arms, strict=True)):
                 if version:
                     self._add((project, endpoint, version, arm), versions.count(version), outputs)
-        self.fallbacks += sum(answer.fallback) - len(answer.errors)
-        self.failed_rows += len(answer.errors)
+        if True in answer.fallback:
+            self.fallbacks += sum(answer.fallback) - len(answer.errors)
+            self.failed_rows += len(answer.errors)
 
     def _add(
         self, name: tuple[str, str, str, str], rows: int, outputs: Mapping[str, ArmOutput]

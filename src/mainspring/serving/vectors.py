@@ -36,7 +36,16 @@ class Vectors:
     What a graph takes is made from it once, however many arms score.
     """
 
-    __slots__ = ("_narrow", "_objects", "_wide", "count", "float_names", "floats", "strings")
+    __slots__ = (
+        "_matrices",
+        "_narrow",
+        "_objects",
+        "_wide",
+        "count",
+        "float_names",
+        "floats",
+        "strings",
+    )
 
     def __init__(
         self,
@@ -48,11 +57,28 @@ class Vectors:
         self.count = count
         self.float_names = float_names
         self.floats = floats
-        """Shape (columns, rows), so that a column is contiguous."""
+        """Shape (columns, rows)."""
         self.strings = strings
         self._wide: dict[str, NDArray[np.float64]] | None = None
         self._narrow: dict[str, NDArray[np.float32]] | None = None
         self._objects: dict[str, NDArray[Any]] = {}
+        self._matrices: dict[tuple[str, ...], NDArray[np.float32]] = {}
+
+    def part(self, begin: int, end: int) -> "Vectors":
+        """Give some of the rows."""
+        strings = {name: texts[begin:end] for name, texts in self.strings.items()}
+        return Vectors(end - begin, self.float_names, self.floats[:, begin:end], strings)
+
+    def matrix(self, names: tuple[str, ...]) -> NDArray[np.float32]:
+        """Give columns of numbers as a float32 matrix, a row per row."""
+        if (matrix := self._matrices.get(names)) is None:
+            table = self.floats
+            if list(names) != self.float_names:
+                table = table[[self.float_names.index(name) for name in names]]
+            with np.errstate(over="ignore"):
+                matrix = table.T.astype(np.float32, order="C")
+            self._matrices[names] = matrix
+        return matrix
 
     def wide(self) -> dict[str, NDArray[np.float64]]:
         """Give the columns of numbers."""
@@ -64,7 +90,7 @@ class Vectors:
         """Give the columns of numbers as float32."""
         if self._narrow is None:
             with np.errstate(over="ignore"):
-                narrow = self.floats.astype(np.float32)
+                narrow = self.floats.astype(np.float32, order="C")
             self._narrow = dict(zip(self.float_names, narrow, strict=True))
         return self._narrow
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from mainspring.core.clock import SystemClock
@@ -23,6 +23,7 @@ from mainspring.serving.counters import Counters, state_of
 from mainspring.serving.door import Door, Limits
 from mainspring.serving.engine import Engine
 from mainspring.serving.http import TEXT, Response, failed
+from mainspring.serving.infer import Inference
 from mainspring.serving.metrics import TYPE, prometheus_text
 from mainspring.serving.v2 import V2
 
@@ -52,7 +53,8 @@ class Worker:
             loaded_models=config.loaded_models,
         )
         self._worker = worker
-        self._v2 = V2(self.engine, clock=self._clock, ids=ids)
+        self._v2 = V2(self.engine)
+        self._inference = Inference(self.engine, clock=self._clock, ids=ids)
         self._counters = Counters()
         self._started = self._clock.now()
         self._told: WorkerState | None = None
@@ -61,7 +63,7 @@ class Worker:
         self._shadows_asked = False
         callers = Callers(config, TokenBook(home))
         self.app = App(self._routes(), callers, before=self._look, after=self._answered)
-        self._door = Door(self.app, _limits(config), now=time.monotonic)
+        self._door = Door(self.app.answer, _limits(config), now=time.monotonic)
         self._stopping = asyncio.Event()
         self._at_once = False
 
@@ -154,8 +156,9 @@ class Worker:
         self._told, self._silenced = state, False
         return state
 
-    def _answered(self, _asked: Asked | None, response: Response) -> None:
-        self._counters.answered(response.status)
+    def _answered(self, responses: Sequence[Response]) -> None:
+        for response in responses:
+            self._counters.answered(response.status)
         if self.engine.shadows_waiting and not self._shadows_asked:
             self._shadows_asked = True
             asyncio.get_running_loop().call_soon(self._score_shadows)
@@ -178,7 +181,7 @@ class Worker:
         ]
         for path in (model, version):
             routes += [
-                Route("POST", f"{path}/infer", _PREDICT, infer),
+                Route("POST", f"{path}/infer", _PREDICT, together=infer),
                 Route("GET", path, _READ, lambda a: v2.metadata(a.project, a.endpoint, a.version)),
                 Route(
                     "GET",
@@ -195,13 +198,16 @@ class Worker:
             ]
         return tuple(routes)
 
-    def _infer(self, asked: Asked) -> Response:
-        started = time.perf_counter()
-        response = self._v2.infer(asked.project, asked.endpoint, asked.version, asked.request)
-        if response.status == 200:
-            spent = time.perf_counter() - started
-            self._counters.predicted(asked.project, asked.endpoint, spent)
-        return response
+    def _infer(self, asked: Sequence[Asked]) -> list[Response | Exception]:
+        started_s = self._clock.monotonic_s()
+        found = dict(self._inference.answer(asked, started_s=started_s))
+        # Each waited for all of them.
+        spent_s = self._clock.monotonic_s() - started_s
+        answers = [found[i] for i in range(len(asked))]
+        for one, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Response) and answer.status == 200:
+                self._counters.predicted(one.project, one.endpoint, spent_s)
+        return answers
 
     def _readiness(self) -> Response:
         if self.ready():

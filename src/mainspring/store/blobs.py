@@ -108,6 +108,12 @@ class FolderBlobs:
         """Begin a blob whose bytes come in pieces; raises StorageFull."""
         return Incoming(self)
 
+    @contextmanager
+    def temporary(self) -> Iterator[int]:
+        """Give the folder of what is no blob yet, by descriptor."""
+        with self._folder(_TEMPORARY, create=True) as folder:
+            yield folder
+
     def sweep(self, before: Instant) -> int:
         """Remove what killed writers left behind: temporary files not touched since.
 
@@ -125,7 +131,7 @@ class FolderBlobs:
         return swept
 
     def _store(self, chunks: Iterable[bytes]) -> Digest:
-        with self._folder(_TEMPORARY, create=True) as temporary, _full_disk_named():
+        with self._folder(_TEMPORARY, create=True) as temporary, full_disk_named():
             name, file = _temporary_file(temporary)
             try:
                 digest, size = _write(file, chunks)
@@ -150,7 +156,7 @@ class FolderBlobs:
         root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             if create and name not in self._synced:
-                with suppress(FileExistsError), _full_disk_named():
+                with suppress(FileExistsError), full_disk_named():
                     os.mkdir(name, dir_fd=root)
                 os.fsync(root)
                 self._synced.add(name)
@@ -177,7 +183,7 @@ class Incoming:
         self._blobs = blobs
         self._hash = sha256()
         self.size_bytes = 0
-        with blobs._folder(_TEMPORARY, create=True) as temporary, _full_disk_named():
+        with blobs._folder(_TEMPORARY, create=True) as temporary, full_disk_named():
             self._name, self._file = _temporary_file(temporary)
 
     def write(self, chunk: bytes | bytearray) -> None:
@@ -185,14 +191,14 @@ class Incoming:
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
         rest = memoryview(chunk)
-        with _full_disk_named():
+        with full_disk_named():
             while rest:
                 rest = rest[os.write(self._file, rest) :]
 
     def finish(self) -> Digest:
         """Make the blob durable and visible; gives its digest."""
         digest = Digest(self._hash.hexdigest())
-        with _full_disk_named():
+        with full_disk_named():
             os.fsync(self._file)
             with (
                 self._blobs._folder(_TEMPORARY) as temporary,
@@ -268,7 +274,8 @@ def _unreadable(digest: Digest, error: OSError) -> Exception:
 
 
 @contextmanager
-def _full_disk_named() -> Iterator[None]:
+def full_disk_named() -> Iterator[None]:
+    """Turn the system's ways of saying that a disk is full into StorageFull."""
     try:
         yield
     except OSError as error:

@@ -73,12 +73,16 @@ class Database:
         return cls(SqliteFile(_path_of(target)), clock=clock)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run work in the writer thread and return when it is durable.
+        """Run the work in the writer thread and return when it is durable; see `submit`."""
+        return self.submit(work).result()
+
+    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Have the work run in the writer thread; once the answer is there it is durable.
 
         Works of several threads share a commit. One that raises is rolled back alone and its
-        exception comes out here. The work must not keep the connection, commit or roll back.
-        Called from inside a work it is refused: its promise, durable on return, cannot be kept
-        there; use the connection at hand.
+        exception is the answer, which nobody may cancel. The work must not keep the connection,
+        commit or roll back. Called from inside a work it is refused: its promise, durable on
+        return, cannot be kept there; use the connection at hand.
 
         Raises:
             StorageFull: The disk refused; nothing of the group was written; later writes may do.
@@ -86,12 +90,11 @@ class Database:
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("write() inside a write: use the connection the work was given")
-        item = _Item(work, Future())
+        answer: Future[T] = Future()
         with self._gate:
             self._check_open()
-            self._queue.put(item)
-        result: T = item.answer.result()
-        return result
+            self._queue.put(_Item(work, answer))
+        return answer
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -113,6 +116,10 @@ class Database:
             if failure is None:
                 raise
             raise failure.error from error
+
+    def inside_write(self) -> bool:
+        """Tell whether a work of a write is what calls."""
+        return self._writing is not None and threading.current_thread() is self._thread
 
     def waiting(self) -> int:
         """Count the writes that wait for the writer."""

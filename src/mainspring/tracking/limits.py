@@ -1,5 +1,6 @@
 """What may be logged: lengths, paths and times, with what is told to whoever exceeds them."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
@@ -12,6 +13,7 @@ PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 METRICS_PER_BATCH = 1000
 
+_KEY = re.compile(rf"[^\x00-\x1f]{{1,{KEY_LENGTH}}}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
@@ -37,7 +39,7 @@ def checked_time(at_ms: int, *, what: str) -> int:
 
 def checked_key(key: str, *, what: str) -> str:
     """Return a key that may be logged, else say what may."""
-    if not key or len(key) > KEY_LENGTH or any(ord(sign) < 32 for sign in key):
+    if _KEY.fullmatch(key) is None:
         raise InvalidInput(
             f"{what} key {key[:60]!r}: found {len(key)} characters, expected 1 to {KEY_LENGTH} "
             "without control characters; shorten it"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
 
 from mainspring.core.errors import InvalidInput
-from mainspring.store.bulk import BulkStatement
+from mainspring.store.bulk import BulkStatement, QuickQuery
 from mainspring.tracking.limits import checked_key
 from mainspring.tracking.run import Point
 from mainspring.tracking.tables import METRIC, METRIC_POINT
@@ -19,6 +19,10 @@ _KEYS_ASKED_ONE_BY_ONE = 40
 
 Place = tuple[int, int, bool, float]
 """Step, time, whether NaN, value: what tells points of a series apart, in their order."""
+
+
+Sample = tuple[str, float, int, int]
+"""Key, value, step, time: a point before it has its place."""
 
 
 class _Series(NamedTuple):
@@ -32,24 +36,38 @@ def add_points(connection: Connection, project: str, run: str, points: Sequence[
     Raises:
         InvalidInput: A key is not one, or a step or time is no 64-bit integer.
     """
-    by_key: dict[str, dict[Place, None]] = defaultdict(dict)
-    for point in points:
-        by_key[point.key][_place(point)] = None
-    known = _known(connection, project, run, list(by_key))
-    fresh = {key: places for key, places in by_key.items() if key not in known}
-    known |= _begin(connection, project, run, fresh)
-    new: list[tuple[Any, ...]] = []
-    moved: list[tuple[Any, ...]] = []
-    for key, places in by_key.items():
-        series = known[key]
-        last = max(places, key=_rank)
-        if key not in fresh:
-            places = _unseen(connection, series, places)
-            if _rank(last) > _rank(series.last):
-                moved.append((*last, series.number))
-        number = series.number
-        new += [(number, *place) for place in places]
-    _ADD_POINTS.run(connection, new)
+    check_points(points)
+    samples = [(point.key, point.value, point.step, point.at_ms) for point in points]
+    add_samples(connection, project, run, samples)
+
+
+def add_samples(connection: Connection, project: str, run: str, samples: Iterable[Sample]) -> None:
+    """Append samples that were checked to a run's series; equal ones are kept once."""
+    samples = list(samples)
+    keys = list(dict.fromkeys(sample[0] for sample in samples))
+    known = _known(connection, project, run, keys)
+    fresh = [key for key in keys if key not in known]
+    numbers = {key: series.number for key, series in known.items()} | _numbered(connection, fresh)
+    rows: list[tuple[Any, ...]] = []
+    last: dict[str, Place] = {}
+    for key, value, step, at_ms in samples:
+        nan = value != value
+        place = (step, at_ms, nan, 0.0 if nan else value)
+        rows.append((numbers[key], *place))
+        newest = last.get(key)
+        # Most come in the order of their steps, and need no further look.
+        if newest is None or step > newest[0] or _rank(place) > _rank(newest):
+            last[key] = place
+    begun = [(numbers[key], project, run, key, *last[key]) for key in fresh]
+    moved = [
+        (*last[key], series.number)
+        for key, series in known.items()
+        if _rank(last[key]) > _rank(series.last)
+    ]
+    _ADD_SERIES.run(connection, begun)
+    # In the order in which they lie.
+    rows.sort()
+    _ADD_POINTS.run(connection, rows)
     _MOVE.run(connection, moved)
 
 
@@ -122,7 +140,19 @@ def value_of(nan: bool, value: float) -> float:
 
 def place_of(point: Point) -> Place:
     """Give a point's place, to go on after it."""
-    return _place(point)
+    nan = isnan(point.value)
+    return point.step, point.at_ms, nan, 0.0 if nan else point.value
+
+
+def check_points(points: Sequence[Point]) -> None:
+    """Refuse points whose key is not one, or whose step or time is no 64-bit integer."""
+    for key in {point.key for point in points}:
+        checked_key(key, what="metric")
+    for point in points:
+        # Names are made for the one that is refused only: there are a thousand points.
+        if not (-_INT64 <= point.step < _INT64 and -_INT64 <= point.at_ms < _INT64):
+            checked_int64(point.step, what=f"metric {point.key!r} step")
+            checked_int64(point.at_ms, what=f"metric {point.key!r} timestamp")
 
 
 def checked_int64(value: int, *, what: str) -> int:
@@ -130,13 +160,6 @@ def checked_int64(value: int, *, what: str) -> int:
     if not -_INT64 <= value < _INT64:
         raise InvalidInput(f"{what}: found {value}, expected a 64-bit integer; correct it")
     return value
-
-
-def _place(point: Point) -> Place:
-    step = checked_int64(point.step, what=f"metric {point.key[:60]!r} step")
-    at_ms = checked_int64(point.at_ms, what=f"metric {point.key[:60]!r} timestamp")
-    nan = isnan(point.value)
-    return step, at_ms, nan, 0.0 if nan else point.value
 
 
 def _rank(place: Place) -> tuple[int, int, float]:
@@ -148,15 +171,10 @@ def _rank(place: Place) -> tuple[int, int, float]:
 def _known(
     connection: Connection, project: str, run: str, keys: Sequence[str]
 ) -> dict[str, _Series]:
-    values = {"of_project": project, "of_run": run}
-    if len(keys) == 1:
-        rows: Iterable[Any] = connection.execute(_OF_KEY, {**values, "of_key": keys[0]})
-    elif len(keys) <= _KEYS_ASKED_ONE_BY_ONE:
-        rows = [
-            row for key in keys for row in connection.execute(_OF_KEY, values | {"of_key": key})
-        ]
+    if len(keys) <= _KEYS_ASKED_ONE_BY_ONE:
+        rows = [row for key in keys for row in _OF_KEY.rows(connection, project, run, key)]
     else:
-        rows = connection.execute(_ALL_OF_RUN, values).all()
+        rows = _ALL_OF_RUN.rows(connection, project, run)
     wanted = set(keys)
     return {
         key: _Series(number, (step, at_ms, nan, value))
@@ -165,40 +183,17 @@ def _known(
     }
 
 
-def _begin(
-    connection: Connection, project: str, run: str, fresh: dict[str, dict[Place, None]]
-) -> dict[str, _Series]:
-    """Make the series of new keys, numbered on from the newest: there is one writer."""
+def _numbered(connection: Connection, fresh: Sequence[str]) -> dict[str, int]:
+    """Number the series of new keys on from the newest: there is one writer."""
     if not fresh:
         return {}
     first = connection.execute(_NEWEST).scalar() or 0
-    made: dict[str, _Series] = {}
-    rows = []
-    for number, (key, places) in enumerate(fresh.items(), first + 1):
-        last = max(places, key=_rank)
-        made[key] = _Series(number, last)
-        rows.append((number, project, run, checked_key(key, what="metric"), *last))
-    _ADD_SERIES.run(connection, rows)
-    return made
-
-
-def _unseen(
-    connection: Connection, series: _Series, places: dict[Place, None]
-) -> dict[Place, None]:
-    """Leave out the points that are there; later steps than the last cannot be."""
-    low, high = min(places)[0], max(places)[0]
-    if low > series.last[0]:
-        return places
-    query = select(*_PLACE).where(
-        METRIC_POINT.c.series == series.number, METRIC_POINT.c.step.between(low, high)
-    )
-    seen = {tuple(row) for row in connection.execute(query)}
-    return {place: None for place in places if place not in seen}
+    return {key: number for number, key in enumerate(fresh, first + 1)}
 
 
 def _series_number(connection: Connection, project: str, run: str, key: str) -> int | None:
-    row = connection.execute(_OF_KEY, {"of_project": project, "of_run": run, "of_key": key}).first()
-    return None if row is None else int(row.number)
+    rows = _OF_KEY.rows(connection, project, run, key)
+    return int(rows[0][0]) if rows else None
 
 
 def _point(key: str, row: Any) -> Point:
@@ -222,8 +217,8 @@ _LAST = (
 )
 _RUN_IS = (METRIC.c.project == bindparam("of_project"), METRIC.c.run == bindparam("of_run"))
 # Built once: making a statement costs more than running it.
-_ALL_OF_RUN = select(*_LAST).where(*_RUN_IS)
-_OF_RUN = _ALL_OF_RUN.order_by(METRIC.c.key)
+_ALL_OF_RUN = QuickQuery(select(*_LAST).where(*_RUN_IS), ["of_project", "of_run"])
+_OF_RUN = select(*_LAST).where(*_RUN_IS).order_by(METRIC.c.key)
 _OF_RUNS = (
     select(METRIC.c.run, *_LAST[1:])
     .where(
@@ -232,10 +227,17 @@ _OF_RUNS = (
     )
     .order_by(METRIC.c.key)
 )
-_OF_KEY = select(*_LAST).where(*_RUN_IS, METRIC.c.key == bindparam("of_key"))
+_OF_KEY = QuickQuery(
+    select(*_LAST).where(*_RUN_IS, METRIC.c.key == bindparam("of_key")),
+    ["of_project", "of_run", "of_key"],
+)
 _NEWEST = select(func.max(METRIC.c.number))
 _ADD_SERIES = BulkStatement(insert(METRIC), [column.name for column in METRIC.columns])
-_ADD_POINTS = BulkStatement(insert(METRIC_POINT), [c.name for c in METRIC_POINT.columns])
+# A point that is there stays: the whole of it is its key.
+_ADD_POINTS = BulkStatement(
+    insert(METRIC_POINT).prefix_with("OR IGNORE", dialect="sqlite"),
+    [column.name for column in METRIC_POINT.columns],
+)
 _MOVE = BulkStatement(
     update(METRIC)
     .where(METRIC.c.number == bindparam("of"))

@@ -25,6 +25,7 @@ from mainspring.tracking.search import (
 )
 from mainspring.tracking.tables import PARAM, RUN_DATASET, TAG
 from mainspring.tracking.texts import parts, texts_of
+from mainspring.tracking.waiting import WaitingPoints
 
 _NO_INPUTS = Inputs()
 
@@ -36,6 +37,7 @@ class Reading:
     project: str
     database: Database
     logged: LoggedModels
+    waiting: WaitingPoints
 
     def runs(
         self,
@@ -51,7 +53,7 @@ class Reading:
         Raises:
             InvalidInput: The filter or an order cannot be read.
         """
-        with self.database.read() as connection:
+        with self.waiting.read() as connection:
             rows = search_runs(
                 connection,
                 self.project,
@@ -98,14 +100,14 @@ class Reading:
 
     def history(self, run: str, key: str, *, after: Place | None, limit: int | None) -> list[Point]:
         """Give a page of a series' points."""
-        with self.database.read() as connection:
+        with self.waiting.read(run) as connection:
             return history(connection, self.project, run, key, after=after, limit=limit)
 
     def sampled(
         self, runs: Sequence[str], key: str, *, low: int | None, high: int | None, points: int
     ) -> dict[str, list[Point]]:
         """Give the series of several runs at common steps, spread evenly, ends included."""
-        with self.database.read() as connection:
+        with self.waiting.read() as connection:
             by_run = {run: steps(connection, self.project, run, key, low, high) for run in runs}
             wanted = _spread(sorted({step for found in by_run.values() for step in found}), points)
             ends = {run: {found[0], found[-1]} for run, found in by_run.items() if found}

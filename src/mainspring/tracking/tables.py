@@ -92,6 +92,16 @@ METRIC_POINT = Table(
     Column("is_nan", Boolean, primary_key=True),
     Column("value", Float, primary_key=True),
 )
+# Batches as they came, until they are put into their series.
+METRIC_WAITING = Table(
+    "metric_waiting",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("metric_waiting_by_run", "project", "run"),
+)
 DATASET_RECORD = Table(
     "dataset_record",
     METADATA,
@@ -187,6 +197,7 @@ RECORDS: tuple[Table, ...] = (
     TAG,
     METRIC,
     METRIC_POINT,
+    METRIC_WAITING,
     DATASET_RECORD,
     RUN_DATASET,
     LOGGED_MODEL,

@@ -1,6 +1,7 @@
 """The verbs of tracking. Every write is idempotent, so a report sent twice changes nothing."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from math import isnan
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from mainspring.core.clock import Clock, Instant
-from mainspring.core.errors import AlreadyExists, InvalidInput, NotFound, Refused
+from mainspring.core.errors import AlreadyExists, InvalidInput, NotFound
 from mainspring.core.ids import Digest, Id, checked_name, digest_of
 from mainspring.store.database import Database
 from mainspring.tracking.artifacts import Artifacts, artifacts_of, put_artifacts
@@ -34,9 +35,11 @@ from mainspring.tracking.run import (
     Status,
     TrackedRun,
 )
+from mainspring.tracking.state import check_state, check_writable, untracked
 from mainspring.tracking.tables import RUN_RECORD
 from mainspring.tracking.texts import delete_tag, set_params, set_tags
 from mainspring.tracking.traces import Traces
+from mainspring.tracking.waiting import WaitingPoints
 
 
 class Tracking:
@@ -50,7 +53,8 @@ class Tracking:
         self.artifacts = Artifacts(project, database)
         self.models = LoggedModels(project, database, clock, self.experiments)
         self.traces = Traces(project, database, self.experiments)
-        self.reading = Reading(project, database, self.models)
+        self._waiting = WaitingPoints(project, database)
+        self.reading = Reading(project, database, self.models, self._waiting)
 
     # --- runs
 
@@ -173,7 +177,13 @@ class Tracking:
     # --- logging
 
     def log(self, run: Id, batch: Batch, *, models: Sequence[ModelMetric] = ()) -> None:
-        """Log a batch, all of it or nothing.
+        """Log a batch, all of it or nothing, and return when it is durable; see `begin_log`."""
+        self.begin_log(run, batch, models=models).result()
+
+    def begin_log(
+        self, run: Id, batch: Batch, *, models: Sequence[ModelMetric] = ()
+    ) -> Future[None]:
+        """Have a batch logged, all of it or nothing; once the answer is there it is durable.
 
         Args:
             models: Metrics that are noted of logged models as well.
@@ -190,11 +200,13 @@ class Tracking:
             )
 
         def work(connection: Connection) -> None:
-            self.writable(connection, run)
+            check_writable(connection, self._project, run)
+            self._waiting.add(connection, run, batch.metrics)
             self._record(connection, run, batch)
-            add_model_metrics(connection, self._project, run, models)
+            if models:
+                add_model_metrics(connection, self._project, run, models)
 
-        self._database.write(work)
+        return self._database.submit(work)
 
     def record(
         self,
@@ -211,6 +223,7 @@ class Tracking:
         points = (Point(key, value, step, millis(at)) for key, value, step, at in metrics)
         files = tuple(ArtifactFile(*file) for file in artifacts)
         batch = Batch(params=dict(params), metrics=tuple(points), tags=dict(tags), artifacts=files)
+        add_points(connection, self._project, run, batch.metrics)
         self._record(connection, run, batch)
 
     def log_artifact(self, run: Id, path: str, *, digest: Digest, size_bytes: int) -> None:
@@ -249,7 +262,7 @@ class Tracking:
 
     def get(self, run: Id) -> TrackedRun:
         """Give a run with its parameters, last metrics, tags and artifacts, deleted or not."""
-        with self._database.read() as connection:
+        with self._waiting.read(run) as connection:
             found = self.reading.full(connection, [self._existing(connection, run)])[0]
             files = artifacts_of(connection, self._project, run)
             parts = {name: getattr(found, name) for name in found.__struct_fields__}
@@ -257,7 +270,7 @@ class Tracking:
 
     def found(self, run: Id) -> FoundRun:
         """Give a run without its files, deleted or not."""
-        with self._database.read() as connection:
+        with self._waiting.read(run) as connection:
             return self.reading.full(connection, [self._existing(connection, run)])[0]
 
     def list(
@@ -275,7 +288,7 @@ class Tracking:
 
     def history(self, run: Id, key: str) -> tuple[Point, ...]:
         """Give a metric's points by step and time, however they arrived."""
-        with self._database.read() as connection:
+        with self._waiting.read(run) as connection:
             self._existing(connection, run)
             return tuple(history(connection, self._project, run, key))
 
@@ -312,29 +325,19 @@ class Tracking:
             sealed: Refuse a pipeline's closed run: the fact of its end rests on its records.
         """
         row = self._existing(connection, run)
-        if row.deleted_ms is not None:
-            raise Refused(
-                f"The run {run} must be in the 'active' state. Current state is deleted; "
-                "restore it before logging to it."
-            )
-        if sealed and row.managed and row.status != "running":
-            raise Refused(
-                f"run {run} of a pipeline is {row.status}: what it logged is sealed; log to a new "
-                "run"
-            )
+        check_state(run, row, sealed=sealed)
         return row
 
     def _record(self, connection: Connection, run: Id, batch: Batch) -> None:
         if batch.params:
             set_params(connection, self._project, run, batch.params)
-        if batch.metrics:
-            add_points(connection, self._project, run, batch.metrics)
         if batch.tags:
             set_tags(connection, self._project, run, batch.tags)
             if NAME_TAG in batch.tags:
                 renamed = update(RUN_RECORD).where(self._is(run))
                 connection.execute(renamed.values(name=batch.tags[NAME_TAG]))
-        put_artifacts(connection, self._project, run, batch.artifacts)
+        if batch.artifacts:
+            put_artifacts(connection, self._project, run, batch.artifacts)
 
     def _insert(
         self,
@@ -370,10 +373,7 @@ class Tracking:
     def _existing(self, connection: Connection, run: Id) -> Row[Any]:
         row = self._row(connection, run)
         if row is None:
-            raise NotFound(
-                f"Run with id={run[:60]} not found: it is not tracked in project "
-                f"{self._project!r}; check it"
-            )
+            raise untracked(self._project, run)
         return row
 
     def _set_deleted(self, run: Id, deleted_ms: int | None) -> None:

@@ -97,7 +97,10 @@ class Striker:
     def _watch(self) -> None:
         seen, after = Counter[str](), 0
         try:
-            while not self._over.wait(LOOK_S):
+            over = False
+            while not over:
+                # What happened while a long blow was struck is still seen when all is over.
+                over = self._over.wait(LOOK_S)
                 for seq, event in self.platform.events(after):
                     after, seen[event] = seq, seen[event] + 1
                     for blow in self.plan:

@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, Response
 from mainspring.core.errors import NotFound
 from mainspring.core.ids import Digest, Id
 from mainspring.server.mlflow.errors import NotSupported
+from mainspring.server.mlflow.parts import PIECE_BYTES, part_routes
 from mainspring.server.mlflow.paths import plain_path
 from mainspring.server.mlflow.registered import catalog, checked_version
 from mainspring.server.mlflow.runs import Named
@@ -20,9 +21,6 @@ from mainspring.server.mlflow.wire import Message, Text, answer, read_query
 from mainspring.server.routing import Asked, Route
 from mainspring.store.blobs import Incoming
 from mainspring.tracking.artifacts import Entry, Place
-
-PIECE_BYTES = 1 << 20
-"""What of an upload is in memory at once."""
 
 _TEXTS = frozenset(
     {"", ".txt", ".log", ".err", ".cfg", ".conf", ".cnf", ".cf", ".ini", ".properties", ".prop"}
@@ -243,13 +241,12 @@ def _media_type(name: str) -> str:
 
 def proxy_routes() -> list[Route]:
     """Give the routes below `/mlflow-artifacts`."""
-    parts = "/mpu/{step}/{path:path}"
     return [
         Route("GET", "/artifacts", READ, list_by_proxy),
         Route("GET", "/artifacts/{path:path}", READ, download),
         Route("PUT", "/artifacts/{path:path}", WRITE, upload, streams=True),
         Route("DELETE", "/artifacts/{path:path}", WRITE, remove),
-        Route("POST", parts, WRITE, unsupported),
+        *part_routes(),
         Route("GET", "/presigned/{path:path}", READ, unsupported),
     ]
 

@@ -20,6 +20,11 @@ _ALIAS = re.compile(r"[\w\-]+")
 _NUMBERED_ALIAS = re.compile(r"[vV]\d+")
 
 
+def plain_key(key: str) -> bool:
+    """Tell whether a key may be logged."""
+    return len(key) <= KEY_LENGTH and not _wrong(key)
+
+
 def check_key(key: str, path: str) -> str:
     """Return a key of a metric, parameter or tag; `path` is what the request calls it."""
     found = _wrong(key)

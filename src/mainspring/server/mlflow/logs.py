@@ -1,5 +1,7 @@
 """Logging to runs: metrics, parameters, tags, inputs and outputs. The hot path."""
 
+from concurrent.futures import Future
+
 import msgspec
 
 from mainspring.api.verb import Call
@@ -11,10 +13,11 @@ from mainspring.server.mlflow.limits import (
     check_key,
     check_params,
     check_tags,
+    plain_key,
 )
 from mainspring.server.mlflow.runs import Named
 from mainspring.server.mlflow.shown import DatasetInput, ModelInput, ModelOutput
-from mainspring.server.mlflow.table import WRITE, Endpoint
+from mainspring.server.mlflow.table import WRITE, Endpoint, Writing
 from mainspring.server.mlflow.wire import (
     Int64,
     KeyValue,
@@ -78,40 +81,40 @@ class LogModel(Named, frozen=True, kw_only=True):
     model_json: Text
 
 
-def log_metric(call: Call, request: LogMetric) -> None:
+def log_metric(call: Call, request: LogMetric) -> Future[None]:
     """Append one point to a metric's history."""
     run = Id(request.run_id or request.run_uuid or "")
     if not run:
         raise missing("run_id")
-    point = _point(request, "")
+    point = _point(request)
     models = () if request.model_id is None else (_of_model(request, point),)
-    call.project.tracking.log(run, Batch(metrics=(point,)), models=models)
+    return call.project.tracking.begin_log(run, Batch(metrics=(point,)), models=models)
 
 
-def log_batch(call: Call, request: LogBatch) -> None:
+def log_batch(call: Call, request: LogBatch) -> Future[None]:
     """Log many at once, all of it or nothing."""
     metrics, params, tags = request.metrics or (), request.params or (), request.tags or ()
     check_batch(len(metrics), len(params), len(tags))
-    points = [_point(one, f"metrics[{number}].") for number, one in enumerate(metrics)]
+    points = [_point(one, number) for number, one in enumerate(metrics)]
     batch = Batch(params=check_params(params), metrics=tuple(points), tags=check_tags(tags))
     models = [
         _of_model(one, point)
         for one, point in zip(metrics, points, strict=True)
         if one.model_id is not None
     ]
-    call.project.tracking.log(request.run, batch, models=models)
+    return call.project.tracking.begin_log(request.run, batch, models=models)
 
 
-def log_parameter(call: Call, request: LogText) -> None:
+def log_parameter(call: Call, request: LogText) -> Future[None]:
     """Write a parameter once."""
     pair = KeyValue(key=check_key(request.key, "key"), value=request.value)
-    call.project.tracking.log(request.run, Batch(params=check_params([pair])))
+    return call.project.tracking.begin_log(request.run, Batch(params=check_params([pair])))
 
 
-def set_tag(call: Call, request: LogText) -> None:
+def set_tag(call: Call, request: LogText) -> Future[None]:
     """Set a tag."""
     pair = KeyValue(key=check_key(request.key, "key"), value=request.value)
-    call.project.tracking.log(request.run, Batch(tags=check_tags([pair])))
+    return call.project.tracking.begin_log(request.run, Batch(tags=check_tags([pair])))
 
 
 def delete_tag(call: Call, request: DeleteTag) -> None:
@@ -158,9 +161,11 @@ def log_model(call: Call, request: LogModel) -> None:
     call.project.tracking.log(request.run, Batch(tags=tags))
 
 
-def _point(metric: Measured, path: str) -> Point:
-    check_key(metric.key, f"{path}name")
-    if metric.timestamp < 0:
+def _point(metric: Measured, number: int | None = None) -> Point:
+    if not plain_key(metric.key) or metric.timestamp < 0:
+        # The path is written for the one that is refused only: there are a thousand points.
+        path = "" if number is None else f"metrics[{number}]."
+        check_key(metric.key, f"{path}name")
         raise invalid(
             f"{path}timestamp",
             metric.timestamp,
@@ -180,10 +185,10 @@ def _of_model(metric: Measured, point: Point) -> ModelMetric:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/runs/log-metric", WRITE, LogMetric, log_metric),
-    Endpoint("POST", "/runs/log-batch", WRITE, LogBatch, log_batch, check_batch_size),
-    Endpoint("POST", "/runs/log-parameter", WRITE, LogText, log_parameter),
-    Endpoint("POST", "/runs/set-tag", WRITE, LogText, set_tag),
+    Writing("POST", "/runs/log-metric", WRITE, LogMetric, log_metric),
+    Writing("POST", "/runs/log-batch", WRITE, LogBatch, log_batch, check_batch_size),
+    Writing("POST", "/runs/log-parameter", WRITE, LogText, log_parameter),
+    Writing("POST", "/runs/set-tag", WRITE, LogText, set_tag),
     Endpoint("POST", "/runs/delete-tag", WRITE, DeleteTag, delete_tag),
     Endpoint("POST", "/runs/log-inputs", WRITE, LogInputs, log_inputs),
     Endpoint("POST", "/runs/outputs", WRITE, LogOutputs, log_outputs),

@@ -1,8 +1,10 @@
 """Reading metrics' histories."""
 
 import base64
+from collections.abc import Iterator
 
 import msgspec
+from starlette.responses import Response, StreamingResponse
 
 from mainspring.api.verb import Call
 from mainspring.core.errors import InvalidInput
@@ -17,6 +19,7 @@ from mainspring.tracking.run import Point
 POINTS_AT_MOST = 1_000_000
 RUNS_AT_MOST = 100
 BULK_POINTS = 25_000
+PIECE_POINTS = 10_000
 SAMPLED_POINTS = 2500
 SAMPLED_DEFAULT = 320
 
@@ -43,19 +46,21 @@ class GetBulk(Message, frozen=True, kw_only=True):
     end_step: Int64 | None = None
 
 
-def get_history(call: Call, request: GetHistory) -> History:
+def get_history(call: Call, request: GetHistory) -> History | Response:
     """Give all points of a metric, or a page of them; none of an unknown one."""
     limit = None
     if request.max_results is not None:
         limit = bounded(request.max_results, 0, 1, POINTS_AT_MOST, "max_results")
     call.project.tracking.artifacts.location(request.run)
+    if limit is None or limit > PIECE_POINTS:
+        return _streamed(call, request, limit)
     found = call.project.tracking.reading.history(
         request.run,
         request.metric_key,
         after=_place(request.page_token),
-        limit=None if limit is None else limit + 1,
+        limit=limit + 1,
     )
-    more = limit is not None and len(found) > limit
+    more = len(found) > limit
     shown = found[:limit]
     return History(metrics=metrics_of(shown), next_page_token=_token(shown[-1]) if more else None)
 
@@ -91,6 +96,38 @@ def get_bulk_interval(call: Call, request: GetBulk) -> History:
     )
     shown = (metric for run, series in found.items() for metric in metrics_of(series, run))
     return History(metrics=tuple(shown))
+
+
+def _streamed(call: Call, request: GetHistory, limit: int | None) -> Response:
+    """Give many points piece by piece: a piece of them is in memory, however many there are."""
+    place = _place(request.page_token)
+
+    def pieces() -> Iterator[bytes]:
+        after, left, token = place, limit, None
+        yield b'{"metrics":['
+        comma = b""
+        while True:
+            size = PIECE_POINTS if left is None else min(PIECE_POINTS, left)
+            found = call.project.tracking.reading.history(
+                request.run, request.metric_key, after=after, limit=size + 1
+            )
+            shown = found[:size]
+            if shown:
+                yield comma + _ENCODER.encode(metrics_of(shown))[1:-1]
+                comma, after = b",", place_of(shown[-1])
+            if left is not None:
+                left -= len(shown)
+            if len(found) <= size:
+                break
+            if left == 0:
+                token = _token(shown[-1])
+                break
+        yield b"]}" if token is None else b'],"next_page_token":' + _ENCODER.encode(token) + b"}"
+
+    return StreamingResponse(pieces(), media_type="application/json")
+
+
+_ENCODER = msgspec.json.Encoder()
 
 
 def _runs(request: GetBulk) -> tuple[str, ...]:

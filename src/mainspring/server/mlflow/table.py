@@ -1,6 +1,9 @@
 """The face's table: each row one endpoint of the protocol, with request type and permission."""
 
+import asyncio
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +32,7 @@ class Endpoint:
     path: str
     access: Permission
     request: type[msgspec.Struct]
-    function: Callable[[Call, Any], msgspec.Struct | None]
+    function: Callable[[Call, Any], msgspec.Struct | Response | None]
     check: Callable[[bytes], None] | None = None
 
     def route(self) -> Route:
@@ -37,6 +40,10 @@ class Endpoint:
         return Route(self.method, self.path, self.access, self._handle)
 
     def _handle(self, asked: Asked) -> Response:
+        found = self.function(asked.call, self._read(asked))
+        return found if isinstance(found, Response) else answer(found)
+
+    def _read(self, asked: Asked) -> Any:
         if self.check is not None:
             self.check(asked.body)
         if self.method == "GET":
@@ -46,7 +53,45 @@ class Endpoint:
         known = {name: value for name, value in asked.params.items() if value is not None}
         if known:
             request = msgspec.structs.replace(request, **known)
-        return answer(self.function(asked.call, request))
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class Writing(Endpoint):
+    """An endpoint whose function begins a write, and that answers when it is durable."""
+
+    function: Callable[[Call, Any], Future[None]]  # type: ignore[assignment]
+
+    def route(self) -> Route:
+        """Give it as a route that needs no thread for a small body."""
+        return Route(self.method, self.path, self.access, self._handle, prompt=self._promptly)
+
+    def _handle(self, asked: Asked) -> Response:
+        self.function(asked.call, self._read(asked)).result()
+        return answer(None)
+
+    async def _promptly(self, asked: Asked) -> Response:
+        await _settled(self.function(asked.call, self._read(asked)))
+        return answer(None)
+
+
+async def _settled(future: Future[None]) -> None:
+    """Wait for a write in the event loop; a caller that goes away cancels the wait only."""
+    loop = asyncio.get_running_loop()
+    waiting = loop.create_future()
+
+    def wake() -> None:
+        if not waiting.done():
+            waiting.set_result(None)
+
+    def told(_: Future[None]) -> None:
+        # A loop that has ended has nobody who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(wake)
+
+    future.add_done_callback(told)
+    await waiting
+    future.result()
 
 
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:

@@ -1,0 +1,240 @@
+"""V2 infer requests: those of a turn of the event loop, read, answered together, encoded."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from mainspring.core.clock import Clock
+from mainspring.core.errors import InvalidInput
+from mainspring.core.ids import IdSource
+from mainspring.serving.app import Asked
+from mainspring.serving.asking import OUTPUTS, parse, understood
+from mainspring.serving.choice import Choice
+from mainspring.serving.engine import Engine
+from mainspring.serving.http import Request, Response, failed
+from mainspring.serving.replay import Answer
+from mainspring.serving.sent import Sent, sent_rows
+from mainspring.serving.tensors import binary
+
+_REASONS_SHOWN = 10
+
+
+class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One output."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: list[Any] | None = None
+    parameters: dict[str, int] = {}
+
+
+class InferAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An infer request's answer. Versions that differ between rows are an output, not a claim."""
+
+    model_name: str
+    parameters: dict[str, str | bool]
+    outputs: tuple[Tensor, ...]
+    model_version: str | None = None
+    id: str | None = None
+
+
+class _Wanted(msgspec.Struct, frozen=True, gc=False):
+    """What is to be in an answer."""
+
+    id: str | None = None
+    outputs: tuple[str, ...] = ("score",)
+    binary: frozenset[str] = frozenset()
+
+
+_PLAIN = _Wanted()
+_Place = tuple[str, str, str | None]
+"""Project, endpoint, and the version if one was named."""
+
+
+class _Group:
+    """Requests of a turn that are answered together."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.numbers: list[int] = []
+        self.sents: list[Sent] = []
+        self.wanted: list[_Wanted] = []
+
+
+class Inference:
+    """Answers infer requests out of one engine."""
+
+    def __init__(self, engine: Engine, *, clock: Clock, ids: IdSource) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._ids = ids
+
+    def answer(
+        self, requests: Sequence[Asked], *, started_s: float
+    ) -> list[tuple[int, Response | Exception]]:
+        """Answer the requests of a turn, those of one endpoint and version together.
+
+        Returns:
+            The number of each request with its answer, or with the error it is refused with; in
+            no order.
+        """
+        found: list[tuple[int, Response | Exception]] = []
+        groups: dict[_Place, _Group] = {}
+        ids: set[tuple[str, str, str]] = set()
+        now_us = self._engine.now_us()
+        for number, request in enumerate(requests):
+            place = (request.project, request.endpoint, request.version)
+            try:
+                group = groups.get(place) or _Group(self._engine.choice(*place))
+                sent, wanted = self._read(group.choice, request.request, now_us)
+            except Exception as error:  # whatever it is, it is no matter of the others
+                found.append((number, error))
+                continue
+            if sent.request_id is not None:
+                named = (request.project, request.endpoint, sent.request_id)
+                if named in ids:
+                    # A repeat gets the answer of the first, which must be there before.
+                    found += self._answered(groups.values(), started_s)
+                    groups, ids = {}, set()
+                    group = _Group(group.choice)
+                ids.add(named)
+            groups[place] = group
+            group.numbers.append(number)
+            group.sents.append(sent)
+            group.wanted.append(wanted)
+        return found + self._answered(groups.values(), started_s)
+
+    def _read(self, choice: Choice, request: Request, now_us: int) -> tuple[Sent, _Wanted]:
+        size = _json_bytes(request)
+        if size is None:
+            sent = choice.reader.read(request.body, now_us=now_us, ids=self._ids)
+            if sent is not None:
+                return sent, _PLAIN if sent.request_id is None else _Wanted(sent.request_id)
+        body, behind = parse(request.body, size)
+        asked = understood(body, behind, choice.route, clock=self._clock, ids=self._ids)
+        sent = sent_rows(
+            asked.rows,
+            choice.route.request,
+            subject=choice.subject,
+            request_id=asked.id,
+            version=choice.version,
+        )
+        return sent, _Wanted(asked.id, asked.outputs, asked.binary)
+
+    def _answered(
+        self, groups: Iterable[_Group], started_s: float
+    ) -> list[tuple[int, Response | Exception]]:
+        found: list[tuple[int, Response | Exception]] = []
+        for group in groups:
+            endpoint = group.choice.route.endpoint
+            answers: Sequence[Answer | Exception]
+            try:
+                answers = self._engine.answer(group.choice, group.sents, started_s=started_s)
+            except Exception as error:
+                answers = [error] * len(group.sents)
+            for number, wanted, answer in zip(group.numbers, group.wanted, answers, strict=True):
+                if isinstance(answer, Answer):
+                    found.append((number, _encoded(endpoint, wanted, answer)))
+                else:
+                    found.append((number, answer))
+        return found
+
+
+def _encoded(endpoint: str, wanted: _Wanted, answer: Answer) -> Response:
+    if len(answer.errors) == len(answer.outputs):
+        return failed(500, f"endpoint {endpoint!r}: {_reasons(answer)}")
+    if wanted.outputs == _PLAIN.outputs and not wanted.binary and not answer.errors:
+        quick = _plain(endpoint, wanted.id, answer)
+        if quick is not None:
+            return quick
+    version, arm = _common(answer.versions), _common(answer.arms)
+    parameters: dict[str, str | bool] = {"prediction_id": answer.prediction}
+    if version:
+        parameters["version"] = version
+    if arm:
+        parameters["arm"] = arm
+    failed_rows = len(answer.errors)
+    if any(answer.fallback) and sum(answer.fallback) > failed_rows:
+        parameters["fallback"] = True
+    if failed_rows:
+        parameters["failed_rows"] = ",".join(str(i) for i in answer.errors)
+        parameters["error"] = _reasons(answer)
+    # Whatever was asked for: an answer names the versions that computed it.
+    names = wanted.outputs if version else tuple(dict.fromkeys([*wanted.outputs, "version"]))
+    values: dict[str, Sequence[Any]] = {
+        "score": answer.outputs,
+        "version": answer.versions,
+        "arm": answer.arms,
+    }
+    outputs, contents = [], []
+    for name in names:
+        datatype, shape = OUTPUTS[name], (len(answer.outputs),)
+        if name in wanted.binary:
+            contents.append(binary(datatype, values[name]))
+            size = {"binary_data_size": len(contents[-1])}
+            outputs.append(Tensor(name, datatype, shape, None, size))
+        else:
+            outputs.append(Tensor(name, datatype, shape, list(values[name])))
+    text = msgspec.json.encode(
+        InferAnswer(endpoint, parameters, tuple(outputs), version, wanted.id)
+    )
+    if not contents:
+        return Response(200, text)
+    length = ("Inference-Header-Content-Length", str(len(text)))
+    return Response(200, b"".join([text, *contents]), "application/octet-stream", (length,))
+
+
+def _common(values: list[str]) -> str | None:
+    first = values[0]
+    return first or None if values.count(first) == len(values) else None
+
+
+def _reasons(answer: Answer) -> str:
+    rows = list(answer.errors.items())
+    shown = "; ".join(f"row {i}: {reason}" for i, reason in rows[:_REASONS_SHOWN])
+    more = f"; and {len(rows) - _REASONS_SHOWN} more" if len(rows) > _REASONS_SHOWN else ""
+    return f"no version could score it; {shown}{more}"
+
+
+_MOST_PARTS = 256
+_parts: dict[tuple[str, str, str], tuple[bytes, bytes, bytes]] = {}
+
+
+def _plain(endpoint: str, request_id: str | None, answer: Answer) -> Response | None:
+    """Make the answer of one row that its own arm gave, out of what such answers share."""
+    if len(answer.outputs) != 1 or answer.fallback[0]:
+        return None
+    named = (endpoint, answer.versions[0], answer.arms[0])
+    parts = _parts.get(named)
+    if parts is None:
+        if len(_parts) >= _MOST_PARTS:
+            _parts.clear()
+        parts = _parts[named] = _shared(*named)
+    begin, middle, end = parts
+    score = _encode(answer.outputs)
+    last = b"}" if request_id is None else b',"id":%b}' % _encode(request_id)
+    return Response(200, b"".join((begin, answer.prediction.encode(), middle, score, end, last)))
+
+
+def _shared(endpoint: str, version: str, arm: str) -> tuple[bytes, bytes, bytes]:
+    """Cut an answer at what differs: the prediction's id, the score, and the request's id."""
+    parameters: dict[str, str | bool] = {"prediction_id": "?", "version": version, "arm": arm}
+    score = Tensor("score", OUTPUTS["score"], (1,), [0.5])
+    text = _encode(InferAnswer(endpoint, parameters, (score,), version))
+    begin, _, rest = text.partition(b'"prediction_id":"?"')
+    middle, _, end = rest.partition(b'"data":[0.5]')
+    return begin + b'"prediction_id":"', b'"' + middle + b'"data":', end[:-1]
+
+
+def _json_bytes(request: Request) -> int | None:
+    text = request.headers.get("inference-header-content-length")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise InvalidInput(f"header Inference-Header-Content-Length: found {text[:20]!r}")
+    return int(text)
+
+
+_encode = msgspec.json.Encoder().encode
