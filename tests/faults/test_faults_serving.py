@@ -16,7 +16,7 @@ from small_driver import ENDPOINT, HISTORY
 from small_world import DAY, START
 
 from mainspring.api.client import Client
-from mainspring.core.errors import StorageFull
+from mainspring.core.errors import MainspringError, StorageFull
 from mainspring.core.home import Home
 from mainspring.formats.worker import WorkerState, read_states
 
@@ -200,13 +200,14 @@ def the_disk_is_full_for_the_request_log(
         subprocess.run(["umount", "--lazy", str(segments)], check=True)
 
 
-def test_a_full_disk_for_everything_refuses_writes_and_recovers_when_there_is_space(
-    live_home: Path, tmp_path: Path
+def the_disk_is_full_for_everything(
+    live_home: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
+    """Writes are refused by name, answers go on, and both recover when there is space."""
     if not tmpfs(live_home, "64m"):
         pytest.skip("mount: a tmpfs cannot be mounted here")
     try:
-        with running(live_home) as platform:
+        with running(live_home, environment=environment) as platform:
             client = platform.client()
             with Load(platform.inference_url, tmp_path / "book", pause_s=0.01) as load:
                 load.goes_on(10)
@@ -258,23 +259,34 @@ def fill(ballast: Path) -> None:
             return
 
 
-def test_two_on_one_home_and_a_port_in_use_are_told_and_harm_nobody(
-    live_home: Path, tmp_path: Path
+def a_second_is_started_on_the_home(
+    live_home: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
+    """The second is told who has the home, and the first goes on undisturbed."""
     with (
-        running(live_home) as platform,
+        running(live_home, environment=environment) as platform,
         Load(platform.inference_url, tmp_path / "book") as load,
     ):
-        before = platform.roster
-        second = RunningPlatform(live_home)
-        told = refusal(second)
+        holder = platform.pid
+        told = refusal(RunningPlatform(live_home, environment=environment))
         assert "held by process" in told
-        assert str(before.pid) in told
+        assert str(holder) in told
+        assert platform.roster.pid == holder
+        load.goes_on()
+    assert_each_once(live_home, load.answered())
 
-        other = RunningPlatform(tmp_path / "other", ports=(port_of(platform.url), 0))
-        told = refusal(other)
+
+def another_is_started_on_the_port(
+    live_home: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The other is told that the port is in use, and the first goes on undisturbed."""
+    with (
+        running(live_home, environment=environment) as platform,
+        Load(platform.inference_url, tmp_path / "book") as load,
+    ):
+        ports = (port_of(platform.url), 0)
+        told = refusal(RunningPlatform(tmp_path / "other", ports=ports, environment=environment))
         assert "port" in told
-        assert platform.roster == before
         load.goes_on()
     assert_each_once(live_home, load.answered())
 
@@ -283,9 +295,11 @@ def refusal(platform: RunningPlatform) -> str:
     """Give what an `up` says that must not come up."""
     process = platform.popen()
     assert process.stdout is not None
-    out = process.stdout.read()
+    line = process.stdout.readline()
     process.stdout.close()
-    assert (process.wait(30), out) == (1, "")
+    if line:
+        process.terminate()
+    assert (process.wait(30), line) == (1, "")
     return platform.said()
 
 
@@ -343,10 +357,41 @@ worker.write_state = lambda home, state: write(
 """
 """A worker that does not tell what it leaves out."""
 
+NAMELESS = """
+from mainspring.core.errors import Unavailable
+from mainspring.store.database import Database
+
+Database._lost = lambda self, error: Unavailable(str(error))
+"""
+"""Control that does not tell a full disk from another failure."""
+
+OPEN = """
+from mainspring.store import lock
+
+lock.fcntl.flock = lambda *_: None
+"""
+"""A lock that keeps nobody out."""
+
+SHARING = """
+import socket
+
+bind = socket.socket.bind
+
+def share(self, address):
+    self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bind(self, address)
+
+socket.socket.bind = share
+"""
+"""A port that two may have."""
+
 EXPERIMENTS: dict[Experiment, str] = {
     control_stands_still_or_is_dead: NEEDY,
     the_database_is_deleted: BLIND,
     the_disk_is_full_for_the_request_log: SILENT,
+    the_disk_is_full_for_everything: NAMELESS,
+    a_second_is_started_on_the_home: OPEN,
+    another_is_started_on_the_port: SHARING,
 }
 
 
@@ -362,5 +407,5 @@ def test_a_planted_bug_is_found_out_when(
     (tmp_path / "sitecustomize.py").write_text(EXPERIMENTS[experiment])
     environment = {"PYTHONPATH": str(tmp_path), "NEEDED_HOME": str(live_home)}
 
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, pytest.fail.Exception, MainspringError)):
         experiment(live_home, tmp_path, environment)

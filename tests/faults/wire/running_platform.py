@@ -131,6 +131,12 @@ class RunningPlatform:
     # --- its processes
 
     @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def roster(self) -> Roster:
         """What it says is up."""
         found = read_roster(self.home)
