@@ -102,5 +102,5 @@ def test_the_benchmark_of_the_loop_gives_its_figures() -> None:
 
     figures = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
-    assert {"push, predict, label", "commit", "train and judge"} <= set(figures["wall_s"])
+    assert {"traffic", "first commits", "train and judge"} <= set(figures["wall_s"])
     assert figures["peak_memory_mib"] > 0

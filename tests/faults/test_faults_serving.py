@@ -25,19 +25,20 @@ ADVANCE = {"endpoint": "failure", "until": (START + HISTORY * DAY).isoformat(), 
 FORGETFUL = """
 from mainspring.formats.segment import SegmentWriter
 
-append, sync = SegmentWriter.append, SegmentWriter.sync
+append_all, sync = SegmentWriter.append_all, SegmentWriter.sync
 held = []
 
-def hold(self, block):
-    held.append(block)
+def hold(self, blocks):
+    held.extend(blocks)
     return 0
 
 def write(self):
-    while held:
-        append(self, held.pop(0))
+    if held:
+        append_all(self, list(held))
+        held.clear()
     sync(self)
 
-SegmentWriter.append, SegmentWriter.sync = hold, write
+SegmentWriter.append_all, SegmentWriter.sync = hold, write
 """
 """A worker that answers first and writes at the next sync: what a kill must show."""
 

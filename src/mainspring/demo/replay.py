@@ -3,7 +3,8 @@
 January to March are committed and train the first version. Then, hour by hour: push departures
 and weather, predict what is scheduled, send the labels of what has landed. Day by day: commit
 the same rows, advance the watermark, wait until the loop is settled. Within a day pushes,
-predictions and labels go side by side: a prediction waits for the push of its hour.
+predictions, labels and the commits go side by side: a prediction waits for the push of its hour,
+the watermark for all of it.
 """
 
 import shutil
@@ -32,8 +33,8 @@ BROKEN_SEED, BROKEN_ROWS = 2013, 200
 DATASETS = ("schedules", "departures", "landings", "weather_hourly")
 PUSHED = ("departures", "weather_hourly")
 PROJECT_FILE = Path(__file__).with_name("project.py")
-LANES = 2
-"""Pushes and labels, side by side with the predictions."""
+LANES = len(PUSHED) + 2
+"""Pushes by dataset, labels, and commits, side by side with the predictions."""
 
 SWAPPED_FROM = datetime(2013, 6, 20, tzinfo=UTC)
 CALENDAR_FROM = datetime(2013, 6, 1, tzinfo=UTC)
@@ -71,11 +72,11 @@ class Replay:
 
     def begin(self) -> None:
         """Commit the first three months and let the first version train."""
-        with self.phases.of("commit"):
+        with self.phases.of("first commits"):
             for name in DATASETS:
                 rows = self._feed(name).between(None, START)
                 self.client.commit(name, rows, token="flights:1")
-        with self.phases.of("push, predict, label"):
+        with self.phases.of("traffic"):
             for name in PUSHED:
                 rows = self._feed(name).between(START - WARM_UP, START)
                 self.client.push(name, rows, until=START, token="flights:1")
@@ -84,37 +85,38 @@ class Replay:
 
     def replay_day(self, span: Span) -> None:
         """Send one day, then let the loop look at it."""
-        with self.phases.of("push, predict, label"):
-            self._send(list(span.hours()))
         self.day += 1
-        with self.phases.of("commit"):
-            for name in DATASETS:
-                rows = self._feed(name).between(span.start, span.end)
-                if rows.height:
-                    self.client.commit(name, rows, token=f"flights:{self.day}")
+        with self.phases.of("traffic"):
+            self._send(span)
         self._settle(span.end)
         with self.phases.of("train and judge"):
             self._plant(span.end)
 
-    def _send(self, hours: list[Span]) -> None:
-        pushed: list[Future[None]] = [Future() for _ in hours]
-        pushing = self.lanes.submit(self._push_all, hours, pushed)
-        labelling = self.lanes.submit(self._label_all, hours)
-        for number, (hour, push) in enumerate(zip(hours, pushed, strict=True)):
-            push.result()
+    def _send(self, span: Span) -> None:
+        hours = list(span.hours())
+        pushed = {name: [Future[None]() for _ in hours] for name in PUSHED}
+        lanes = [
+            *(self.lanes.submit(self._push_all, name, hours, pushed[name]) for name in PUSHED),
+            self.lanes.submit(self._label_all, hours),
+            self.lanes.submit(self._commit_all, span),
+        ]
+        for number, hour in enumerate(hours):
+            for name in PUSHED:
+                pushed[name][number].result()
             if number == len(hours) // 2:
                 self.at_noon(hour.start)
             rows = self.flights.requests.between(hour.start, hour.end)
             if rows.height:
                 self.predictions.ask(rows)
         self.predictions.finish()
-        for lane in (pushing, labelling):
+        for lane in lanes:
             lane.result()
 
-    def _push_all(self, hours: list[Span], pushed: list[Future[None]]) -> None:
+    def _push_all(self, name: str, hours: list[Span], pushed: list[Future[None]]) -> None:
         for hour, done in zip(hours, pushed, strict=True):
             try:
-                self._push(hour)
+                rows = self._feed(name).between(hour.start, hour.end)
+                self.client.push(name, rows, until=hour.end, token=_token(hour))
             except BaseException as error:
                 for rest in pushed:
                     if not rest.done():
@@ -122,10 +124,12 @@ class Replay:
                 raise
             done.set_result(None)
 
-    def _push(self, hour: Span) -> None:
-        for name in PUSHED:
-            rows = self._feed(name).between(hour.start, hour.end)
-            self.client.push(name, rows, until=hour.end, token=_token(hour))
+    def _commit_all(self, span: Span) -> None:
+        """Commit one dataset after the other, so that every replay has the same facts in order."""
+        for name in DATASETS:
+            rows = self._feed(name).between(span.start, span.end)
+            if rows.height:
+                self.client.commit(name, rows, token=f"flights:{self.day}")
 
     def _label_all(self, hours: list[Span]) -> None:
         for hour in hours:
