@@ -10,7 +10,7 @@ import pytest
 from mainspring.core.errors import NotFound
 from mainspring.demo import flights as flights_module
 from mainspring.demo.broken import plant_broken
-from mainspring.demo.feed import Span, by_time
+from mainspring.demo.feed import Span
 from mainspring.demo.flights import DISTRIBUTION, INSTALL, Flights, read_flights
 from mainspring.demo.project import CARRIERS, ORIGINS
 
@@ -121,18 +121,14 @@ def test_a_flight_is_placed_in_time_by_the_stated_rules(year: Flights) -> None:
 
 
 @needs_flights
-def test_hours_and_minutes_share_no_row_and_miss_none(year: Flights) -> None:
+def test_hours_share_no_row_and_miss_none(year: Flights) -> None:
     span = Span(datetime(2013, 6, 1, tzinfo=UTC), datetime(2013, 6, 8, tzinfo=UTC))
     whole = year.requests.between(span.start, span.end)
 
     hours = [year.requests.between(hour.start, hour.end) for hour in span.hours()]
-    minutes = [minute for hour in hours for minute in by_time(hour, "scheduled_at")]
 
     assert whole.height > 5_000
     assert pl.concat(hours).equals(whole)
-    assert pl.concat(minutes).equals(whole)
-    assert all(minute["scheduled_at"].n_unique() == 1 for minute in minutes)
-    assert len(minutes) == whole["scheduled_at"].n_unique()
 
 
 @needs_flights

@@ -73,17 +73,6 @@ class Span:
             start = end
 
 
-def by_time(rows: pl.DataFrame, column: str) -> Iterator[pl.DataFrame]:
-    """Cut a table that is sorted by a column into the stretches of equal values: the minutes."""
-    if rows.is_empty():
-        return
-    times = rows[column].dt.epoch("us").to_numpy()
-    starts = np.flatnonzero(np.diff(times, prepend=times[0] - 1))
-    ends = np.append(starts[1:], len(times))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        yield rows.slice(start, end - start)
-
-
 def _epoch_us(instant: datetime) -> int:
     return int((instant - _EPOCH) / timedelta(microseconds=1))
 
