@@ -11,9 +11,9 @@ the median counts. CPU is that of the process that answers and its children.
 
 import argparse
 import http.client
-import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -53,12 +53,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--mlflow", default="mlflow", help="the peer's command")
     wanted = parser.parse_args()
     with ExitStack() as stack:
         servers = [stack.enter_context(ours())]
-        skipped = None if wanted.no_peer else missing_peer()
+        skipped = None if wanted.no_peer else missing_peer(wanted.mlflow)
         if skipped is None and not wanted.no_peer:
-            servers.append(stack.enter_context(peer()))
+            servers.append(stack.enter_context(peer(wanted.mlflow)))
         figures: dict[str, Any] = {"cores": os.cpu_count(), "rounds": wanted.rounds}
         if skipped:
             figures["skipped"] = skipped
@@ -276,21 +277,24 @@ def ours() -> Iterator[Server]:
             yield Server("mainspring", told["url"], control)
 
 
-def missing_peer() -> str | None:
+def missing_peer(command: str) -> str | None:
     """Say why the peer cannot be measured here."""
-    missing = [name for name in ("flask", "alembic") if importlib.util.find_spec(name) is None]
-    if not missing:
-        return None
-    return f"mlflow server: needs the full mlflow package, found none of {', '.join(missing)}"
+    found = shutil.which(command)
+    if found is None:
+        return f"mlflow server: no command {command!r}; name one with --mlflow"
+    shown = subprocess.run([found, "server", "--help"], capture_output=True, check=False)
+    if shown.returncode != 0:
+        return "mlflow server: needs the full mlflow package, found the one without a server"
+    return None
 
 
 @contextmanager
-def peer() -> Iterator[Server]:
+def peer(mlflow: str) -> Iterator[Server]:
     """Keep MLflow's own server up on SQLite."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
         free.close()
-        command = [str(BINARIES / "mlflow"), "server", "--workers", "1", "--port", str(port)]
+        command = [mlflow, "server", "--workers", "1", "--port", str(port)]
         command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
         with started(command, Path(folder)) as process:
             url = f"http://127.0.0.1:{port}"

@@ -17,21 +17,20 @@ from starlette.responses import Response
 
 from mainspring.access.actors import Access
 from mainspring.api.verb import Call
-from mainspring.core.errors import NotFound
+from mainspring.core.errors import MainspringError, NotFound
 from mainspring.core.ids import DEFAULT_PROJECT, checked_name
 from mainspring.platform import Platform
 from mainspring.server import events, health, metrics, native, openapi, security, statuses
 from mainspring.server.control import Control
+from mainspring.server.quick import Quick
 from mainspring.server.routing import Asked, Face, Found, Open, Permission, Placed, RouteTable
+from mainspring.server.turns import Turns
 
 THREADS = 64
 """Requests that are worked on at once."""
 
 UNDER_WAY_AT_MOST = 512
 """Requests that may wait for a thread besides; more are sent away."""
-
-PROMPT_BYTES = 16 << 10
-"""A body up to this may be worked on without a thread: parsing it takes less than a hop."""
 
 NOBODY = "nobody"
 PROJECTS = "/p/"
@@ -67,6 +66,18 @@ class ControlApp:
         self._under_way = 0
         self._default = platform.project(DEFAULT_PROJECT)
         self._projects = {DEFAULT_PROJECT}
+        self._turns = Turns(lambda error, placed: _told(error, placed.face), measured)
+        self.quick = Quick(
+            targets={
+                (placed.route.method.encode(), placed.path.encode()): placed
+                for placed in table.placed
+                if placed.route.together is not None and not placed.convert
+            },
+            let_in=self._let_in_at_hand,
+            stamp=lambda: (platform.tokens.changes, self._refuses()),
+            turns=self._turns,
+            with_defaults=_with_defaults,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; other protocols than HTTP are turned down."""
@@ -119,28 +130,24 @@ class ControlApp:
             raise statuses.Starting(
                 "the control process ends and its successor starts; nothing was begun: repeat it"
             )
-        if self._under_way > UNDER_WAY_AT_MOST:
+        if self._overloaded():
             raise statuses.Overloaded(
-                f"{self._under_way} requests are under way, at most {UNDER_WAY_AT_MOST}; nothing "
-                "was begun: repeat it a little later"
+                f"more than {UNDER_WAY_AT_MOST} requests are under way; nothing was begun: repeat "
+                "it a little later"
             )
         return await self._let_in(request, found, project)
 
     async def _let_in(self, request: Request, found: Found, project: str | None) -> Response:
         placed = cast("Placed", found.placed)
-        streams, prompt = placed.route.streams, placed.route.prompt
+        streams = placed.route.streams
         if streams or security.has_body(request):
-            call = self._call_at_hand(request, placed, project)
-            if call is None:
-                call = await self._in_thread(lambda: self._call(request, placed, project))
+            call = await self._in_thread(lambda: self._call(request, placed, project))
             body = b""
             if not streams:
                 body = await security.read_body(request, limit_bytes=self._limit_bytes)
             asked = Asked(request, call, body, found.params)
             if streams:
                 return await _streamed(placed, asked)
-            if prompt is not None and len(body) <= PROMPT_BYTES:
-                return await prompt(asked)
             return await self._in_thread(lambda: _handled(placed, asked))
         # Without a body there is nothing to wait for between the permission and the work.
         return await self._in_thread(
@@ -157,6 +164,23 @@ class ControlApp:
         name, _, rest = path.removeprefix(PROJECTS).partition("/")
         request.scope["root_path"] = f"{PROJECTS}{name}"
         return name, self.table.find(request.method, f"/{rest}")
+
+    def _refuses(self) -> bool:
+        return self._control.draining.is_set() or self._overloaded()
+
+    def _overloaded(self) -> bool:
+        return self._under_way + self._turns.under_way > UNDER_WAY_AT_MOST
+
+    def _let_in_at_hand(self, request: Request) -> Call | None:
+        """Let the caller of a quick request in; None where it must be asked the long way."""
+        try:
+            self._hosts.check(request)
+            project, found = self._route(request)
+            if found.placed is None or self._refuses():
+                return None
+            return self._call_at_hand(request, found.placed, project)
+        except MainspringError:
+            return None
 
     def _call_at_hand(self, request: Request, placed: Placed, in_path: str | None) -> Call | None:
         """Let the caller in if nothing has to be read for it."""

@@ -41,9 +41,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Go on to the body, for which the application has its own limits."""
+        self.head_is_whole()
+        super().on_headers_complete()
+
+    def head_is_whole(self) -> None:
+        """Stop counting until the next head begins."""
         self._in_head = False
         self._head_came()
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Count the next head from its beginning."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from mainspring.server.app import ControlApp
-from mainspring.server.connections import BoundedProtocol
+from mainspring.server.quick import QuickProtocol
 
 KEEP_ALIVE_S = 75
 BACKLOG = 1024
@@ -28,7 +28,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=QuickProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

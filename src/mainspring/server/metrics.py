@@ -46,16 +46,29 @@ class Measured:
             buckets=BUCKETS_S,
             registry=self._registry,
         )
+        # Looking labels up costs more than counting.
+        self._series: dict[tuple[Placed | None, int], tuple[Counter, Histogram | None]] = {}
         self._registry.register(_AsSeen(platform, control))
 
     def request(self, placed: Placed | None, status: int, seconds: float) -> None:
         """Count a request; status 0 stands for a caller who went away."""
+        found = self._series.get((placed, status))
+        if found is None:
+            found = self._series[placed, status] = self._series_of(placed, status)
+        counter, histogram = found
+        counter.inc()
+        if histogram is not None:
+            histogram.observe(seconds)
+
+    def _series_of(self, placed: Placed | None, status: int) -> tuple[Counter, Histogram | None]:
         face, path, method = NOWHERE, NOWHERE, NOWHERE
         if placed is not None:
             face, path, method = placed.face.name or NOWHERE, placed.path, placed.route.method
-        self._requests.labels(face, path, method, str(status)).inc()
-        if placed is None or not placed.route.streams:
-            self._seconds.labels(face, path).observe(seconds)
+        timed = placed is None or not placed.route.streams
+        return (
+            self._requests.labels(face, path, method, str(status)),
+            self._seconds.labels(face, path) if timed else None,
+        )
 
     def route(self) -> Route:
         """Give `/metrics`."""

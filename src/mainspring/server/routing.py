@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,12 +44,26 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """How requests that came at once are done as one: each is read alone, all share one write.
+
+    Attributes:
+        read: Gives what a body asks for; raises what its caller is told.
+        begin: Does all of it for one project; the answer names for each what its caller is told,
+            or nothing when it is done. What it raises is told to all of them.
+    """
+
+    read: Callable[[bytes], Any]
+    begin: Callable[[Call, Sequence[Any]], Future[list[Exception | None]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One method at one path below its face's prefix.
 
     A plain handler runs in a thread with the body read; one that streams is `async`, runs in the
-    event loop, must not block, and finds no body read. `prompt` is the same as a plain handler
-    for small bodies, `async` and in the event loop: where little is done, a thread costs more.
+    event loop, must not block, and finds no body read. `together` has the same outcome as a
+    plain handler for small bodies: where little is done, a thread costs more.
     """
 
     method: str
@@ -56,7 +71,7 @@ class Route:
     access: Permission | Open
     handler: Callable[[Asked], Response] | Callable[[Asked], Awaitable[Response]]
     streams: bool = False
-    prompt: Callable[[Asked], Awaitable[Response]] | None = None
+    together: Together | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

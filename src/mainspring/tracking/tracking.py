@@ -9,20 +9,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from mainspring.core.clock import Clock, Instant
-from mainspring.core.errors import AlreadyExists, InvalidInput, NotFound
+from mainspring.core.errors import AlreadyExists, NotFound
 from mainspring.core.ids import Digest, Id, checked_name, digest_of
 from mainspring.store.database import Database
-from mainspring.tracking.artifacts import Artifacts, artifacts_of, put_artifacts
+from mainspring.tracking.artifacts import Artifacts, artifacts_of
+from mainspring.tracking.entries import Entries, Entry
 from mainspring.tracking.experiments import DEFAULT, Experiments
 from mainspring.tracking.inputs import DatasetUsed, ModelLink, add_datasets, link_models
-from mainspring.tracking.limits import (
-    METRICS_PER_BATCH,
-    checked_key,
-    checked_time,
-    millis,
-)
+from mainspring.tracking.limits import checked_key, checked_time, millis
 from mainspring.tracking.metrics import add_points, history
-from mainspring.tracking.models import LoggedModels, ModelMetric, add_model_metrics
+from mainspring.tracking.models import LoggedModels, ModelMetric
 from mainspring.tracking.reading import Reading, row_of
 from mainspring.tracking.run import (
     NAME_TAG,
@@ -35,9 +31,9 @@ from mainspring.tracking.run import (
     Status,
     TrackedRun,
 )
-from mainspring.tracking.state import check_state, check_writable, untracked
+from mainspring.tracking.state import check_state, untracked
 from mainspring.tracking.tables import RUN_RECORD
-from mainspring.tracking.texts import delete_tag, set_params, set_tags
+from mainspring.tracking.texts import delete_tag, set_tags
 from mainspring.tracking.traces import Traces
 from mainspring.tracking.waiting import WaitingPoints
 
@@ -54,6 +50,7 @@ class Tracking:
         self.models = LoggedModels(project, database, clock, self.experiments)
         self.traces = Traces(project, database, self.experiments)
         self._waiting = WaitingPoints(project, database)
+        self._entries = Entries(project, database, self._waiting)
         self.reading = Reading(project, database, self.models, self._waiting)
 
     # --- runs
@@ -178,35 +175,15 @@ class Tracking:
 
     def log(self, run: Id, batch: Batch, *, models: Sequence[ModelMetric] = ()) -> None:
         """Log a batch, all of it or nothing, and return when it is durable; see `begin_log`."""
-        self.begin_log(run, batch, models=models).result()
+        self.begin_log(Entry(run, batch, tuple(models))).result()
 
-    def begin_log(
-        self, run: Id, batch: Batch, *, models: Sequence[ModelMetric] = ()
-    ) -> Future[None]:
-        """Have a batch logged, all of it or nothing; once the answer is there it is durable.
+    def begin_log(self, entry: Entry) -> Future[None]:
+        """Have an entry logged; see `Entries.begin`."""
+        return self._entries.begin(entry)
 
-        Args:
-            models: Metrics that are noted of logged models as well.
-
-        Raises:
-            Refused: A parameter already has another value, the run is deleted, or it is a
-                pipeline's and closed.
-            InvalidInput: A key, value or path is over its limit, or there are over 1,000 metrics.
-        """
-        if len(batch.metrics) > METRICS_PER_BATCH:
-            raise InvalidInput(
-                f"run {run}: found {len(batch.metrics)} metrics in one batch, expected "
-                f"{METRICS_PER_BATCH} at most; send several batches"
-            )
-
-        def work(connection: Connection) -> None:
-            check_writable(connection, self._project, run)
-            self._waiting.add(connection, run, batch.metrics)
-            self._record(connection, run, batch)
-            if models:
-                add_model_metrics(connection, self._project, run, models)
-
-        return self._database.submit(work)
+    def log_together(self, entries: Sequence[Entry]) -> Future[list[Exception | None]]:
+        """Have entries logged in one write; see `Entries.begin_together`."""
+        return self._entries.begin_together(entries)
 
     def record(
         self,
@@ -224,7 +201,7 @@ class Tracking:
         files = tuple(ArtifactFile(*file) for file in artifacts)
         batch = Batch(params=dict(params), metrics=tuple(points), tags=dict(tags), artifacts=files)
         add_points(connection, self._project, run, batch.metrics)
-        self._record(connection, run, batch)
+        self._entries.write(connection, run, batch)
 
     def log_artifact(self, run: Id, path: str, *, digest: Digest, size_bytes: int) -> None:
         """Note that a path of the run leads to a blob; a path logged again leads to the new one."""
@@ -327,17 +304,6 @@ class Tracking:
         row = self._existing(connection, run)
         check_state(run, row, sealed=sealed)
         return row
-
-    def _record(self, connection: Connection, run: Id, batch: Batch) -> None:
-        if batch.params:
-            set_params(connection, self._project, run, batch.params)
-        if batch.tags:
-            set_tags(connection, self._project, run, batch.tags)
-            if NAME_TAG in batch.tags:
-                renamed = update(RUN_RECORD).where(self._is(run))
-                connection.execute(renamed.values(name=batch.tags[NAME_TAG]))
-        if batch.artifacts:
-            put_artifacts(connection, self._project, run, batch.artifacts)
 
     def _insert(
         self,

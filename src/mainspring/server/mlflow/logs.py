@@ -1,7 +1,5 @@
 """Logging to runs: metrics, parameters, tags, inputs and outputs. The hot path."""
 
-from concurrent.futures import Future
-
 import msgspec
 
 from mainspring.api.verb import Call
@@ -27,6 +25,7 @@ from mainspring.server.mlflow.wire import (
     missing,
     pairs,
 )
+from mainspring.tracking.entries import Entry
 from mainspring.tracking.inputs import DatasetUsed, ModelLink
 from mainspring.tracking.models import ModelMetric
 from mainspring.tracking.run import Batch, Point
@@ -81,40 +80,40 @@ class LogModel(Named, frozen=True, kw_only=True):
     model_json: Text
 
 
-def log_metric(call: Call, request: LogMetric) -> Future[None]:
+def log_metric(request: LogMetric) -> Entry:
     """Append one point to a metric's history."""
     run = Id(request.run_id or request.run_uuid or "")
     if not run:
         raise missing("run_id")
     point = _point(request)
     models = () if request.model_id is None else (_of_model(request, point),)
-    return call.project.tracking.begin_log(run, Batch(metrics=(point,)), models=models)
+    return Entry(run, Batch(metrics=(point,)), models)
 
 
-def log_batch(call: Call, request: LogBatch) -> Future[None]:
+def log_batch(request: LogBatch) -> Entry:
     """Log many at once, all of it or nothing."""
     metrics, params, tags = request.metrics or (), request.params or (), request.tags or ()
     check_batch(len(metrics), len(params), len(tags))
     points = [_point(one, number) for number, one in enumerate(metrics)]
     batch = Batch(params=check_params(params), metrics=tuple(points), tags=check_tags(tags))
-    models = [
+    models = tuple(
         _of_model(one, point)
         for one, point in zip(metrics, points, strict=True)
         if one.model_id is not None
-    ]
-    return call.project.tracking.begin_log(request.run, batch, models=models)
+    )
+    return Entry(request.run, batch, models)
 
 
-def log_parameter(call: Call, request: LogText) -> Future[None]:
+def log_parameter(request: LogText) -> Entry:
     """Write a parameter once."""
     pair = KeyValue(key=check_key(request.key, "key"), value=request.value)
-    return call.project.tracking.begin_log(request.run, Batch(params=check_params([pair])))
+    return Entry(request.run, Batch(params=check_params([pair])))
 
 
-def set_tag(call: Call, request: LogText) -> Future[None]:
+def set_tag(request: LogText) -> Entry:
     """Set a tag."""
     pair = KeyValue(key=check_key(request.key, "key"), value=request.value)
-    return call.project.tracking.begin_log(request.run, Batch(tags=check_tags([pair])))
+    return Entry(request.run, Batch(tags=check_tags([pair])))
 
 
 def delete_tag(call: Call, request: DeleteTag) -> None:

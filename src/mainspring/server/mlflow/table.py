@@ -1,9 +1,7 @@
 """The face's table: each row one endpoint of the protocol, with request type and permission."""
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +10,8 @@ from starlette.responses import Response
 
 from mainspring.api.verb import Call
 from mainspring.server.mlflow.wire import answer, read_body, read_query
-from mainspring.server.routing import Asked, Permission, Route
+from mainspring.server.routing import Asked, Permission, Route, Together
+from mainspring.tracking.entries import Entry
 
 READ = Permission("experiment", "read")
 WRITE = Permission("experiment", "write")
@@ -58,40 +57,27 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Writing(Endpoint):
-    """An endpoint whose function begins a write, and that answers when it is durable."""
+    """An endpoint that logs to one run, and answers when it is durable."""
 
-    function: Callable[[Call, Any], Future[None]]  # type: ignore[assignment]
+    function: Callable[[Any], Entry]  # type: ignore[assignment]
 
     def route(self) -> Route:
-        """Give it as a route that needs no thread for a small body."""
-        return Route(self.method, self.path, self.access, self._handle, prompt=self._promptly)
+        """Give it as a route whose requests share a write."""
+        together = Together(self._entry, _begin)
+        return Route(self.method, self.path, self.access, self._handle, together=together)
 
     def _handle(self, asked: Asked) -> Response:
-        self.function(asked.call, self._read(asked)).result()
+        asked.call.project.tracking.begin_log(self._entry(asked.body)).result()
         return answer(None)
 
-    async def _promptly(self, asked: Asked) -> Response:
-        await _settled(self.function(asked.call, self._read(asked)))
-        return answer(None)
+    def _entry(self, body: bytes) -> Entry:
+        if self.check is not None:
+            self.check(body)
+        return self.function(read_body(body, self.request))
 
 
-async def _settled(future: Future[None]) -> None:
-    """Wait for a write in the event loop; a caller that goes away cancels the wait only."""
-    loop = asyncio.get_running_loop()
-    waiting = loop.create_future()
-
-    def wake() -> None:
-        if not waiting.done():
-            waiting.set_result(None)
-
-    def told(_: Future[None]) -> None:
-        # A loop that has ended has nobody who waits.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(wake)
-
-    future.add_done_callback(told)
-    await waiting
-    future.result()
+def _begin(call: Call, entries: Sequence[Entry]) -> Future[list[Exception | None]]:
+    return call.project.tracking.log_together(entries)
 
 
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
