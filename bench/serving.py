@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, nargs="+", default=[1], help="rows a request")
     parser.add_argument("--rollout", action="store_true", help="a second arm in an open rollout")
     parser.add_argument("--profile", action="store_true", help="where the time goes, in process")
+    parser.add_argument("--only", nargs="+", default=[], help="these parts; all by default")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
@@ -67,7 +68,7 @@ def main() -> int:
             "model": f"{wanted.trees} trees x {wanted.leaves} leaves, {wanted.features} floats",
             "in_process": uvloop.run(in_process(home, columns, wanted)),
         }
-        if not wanted.profile:
+        if not wanted.profile and (not wanted.only or "socket" in wanted.only):
             figures["socket"] = over_socket(home, columns, wanted)
             figures["peers"] = {peer: "not installed" for peer in PEERS if not shutil.which(peer)}
     print(json.dumps(figures, indent=2))

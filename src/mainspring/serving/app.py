@@ -112,14 +112,20 @@ class App:
         self._callers.begin_turn()
         self._looked = False
         responses: dict[int, Response] = {}
+        # Heads alike are admitted alike, all in one turn. The requests keep the headers alive.
+        admitted: dict[tuple[int, str, str], Response | tuple[Route, _Found]] = {}
         waiting: dict[int, tuple[_Together, list[int], list[Asked]]] = {}
         for i, request in enumerate(requests):
             try:
-                found = self._admitted(request)
+                head = (id(request.headers), request.target, request.method)
+                found = admitted.get(head)
+                if found is None:
+                    found = admitted[head] = self._admitted(request)
                 if isinstance(found, Response):
                     responses[i] = found
                     continue
-                route, asked = found
+                route, place = found
+                asked = Asked(request, place.project, place.endpoint, place.version)
                 if route.answer is not None:
                     responses[i] = route.answer(asked)
                     continue
@@ -136,7 +142,7 @@ class App:
         self._after(answers)
         return answers
 
-    def _admitted(self, request: Request) -> Response | tuple[Route, Asked]:
+    def _admitted(self, request: Request) -> Response | tuple[Route, _Found]:
         turned_away = self._callers.turned_away(request)
         if turned_away is not None:
             return turned_away
@@ -154,7 +160,7 @@ class App:
             self._looked = True
         if isinstance(route.access, Permission):
             self._callers.check(request, found.project, route.access)
-        return route, Asked(request, found.project, found.endpoint, found.version)
+        return route, found
 
     def _find(self, target: str) -> _Found | None:
         if (found := self._found.get(target)) is not None:

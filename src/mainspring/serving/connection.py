@@ -73,13 +73,25 @@ class Connection(asyncio.Protocol):
         """Parse, and answer what is whole."""
         if not self._parsing:
             return
+        # Between two requests the parser holds nothing: what it made of a head's bytes before,
+        # it would make of them again.
+        afresh = not self._begun
+        if afresh and len(self._waiting) < self._limits.pipelined:
+            known = self._door.whole(data)
+            if known is not None:
+                self._take(known)
+                self._answer_waiting()
+                return
         self._raw_bytes += len(data)
+        waiting = len(self._waiting)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._refuse(self._refusal or failed(400, f"no HTTP/1.1 request: {error}"))
         if self._begun:
             self._check_raw_bytes()
+        elif afresh and len(self._waiting) == waiting + 1:
+            self._door.keep_whole(data, self._waiting[-1])
         self._answer_waiting()
 
     def eof_received(self) -> bool:
@@ -135,7 +147,7 @@ class Connection(asyncio.Protocol):
         head = tuple(self._head)
         headers = self._door.heads.get(head)
         if headers is None:
-            headers = self._read_head()
+            headers = self._door.shared(self._read_head())
             self._door.keep_head(head, headers, size=self._head_bytes)
         self._headers = headers
         self._wants_continue = bool(headers.get("expect"))
@@ -167,8 +179,13 @@ class Connection(asyncio.Protocol):
         self._body.append(part)
         self._held_bytes += len(part)
         self._door.buffered_bytes += len(part)
-        if self._door.buffered_bytes > self._limits.buffered_bodies * self._limits.body_bytes:
+        if self._door.buffered_bytes > self._door.buffered_at_most:
             self._break(failed(503, "too many large requests at once; repeat it later"))
+
+    def _take(self, request: Request) -> None:
+        self._held_bytes += len(request.body)
+        self._door.buffered_bytes += len(request.body)
+        self._waiting.append(request)
 
     def on_message_complete(self) -> None:
         """A request is whole: it waits for its turn."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from mainspring.serving.http import Request, Response
 
 Answering = Callable[[Sequence[Request]], Sequence[Response]]
@@ -13,6 +15,8 @@ Answering = Callable[[Sequence[Request]], Sequence[Response]]
 Head = tuple[tuple[bytes, bytes], ...]
 _KEPT_HEADS = 256
 _LONGEST_HEAD = 1024
+_HEAD_END = b"\r\n\r\n"
+_NOT_KEPT = frozenset({"transfer-encoding", "expect", "content-encoding"})
 _TOGETHER = 128
 """Requests answered before the first of their answers is sent."""
 
@@ -78,10 +82,13 @@ class Door:
         self.open: set[Peer] = set()
         self.buffered_bytes = 0
         """Of bodies, whole or not."""
+        self.buffered_at_most = limits.buffered_bodies * limits.body_bytes
         self.draining = False
         """Each answer is its connection's last."""
         self.heads: dict[Head, Mapping[str, str]] = {}
         """Headers that were read and found in order, by their bytes."""
+        self._shared: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+        self._whole: dict[bytes, tuple[int, Request]] = {}
         self._turn: list[tuple[Peer, Request]] = []
         self.turned_away: dict[int, int] = {}
         """By status: requests refused before they were whole."""
@@ -92,6 +99,43 @@ class Door:
             if len(self.heads) >= _KEPT_HEADS:
                 self.heads.clear()
             self.heads[head] = headers
+
+    def shared(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Give the one mapping of these headers, the length left out: nobody asks for it again."""
+        kept = {name: value for name, value in headers.items() if name != "content-length"}
+        if len(self._shared) >= _KEPT_HEADS:
+            self._shared.clear()
+        return self._shared.setdefault(tuple(kept.items()), kept)
+
+    def whole(self, content: bytes) -> Request | None:
+        """Give the request that these bytes are, if its head was parsed before and no more follows.
+
+        Equal bytes parse to equal heads, so the parser need not see them again. Anything else
+        (a part, several requests, a body without its length) is for the parser.
+        """
+        end = content.find(_HEAD_END) + len(_HEAD_END)
+        found = self._whole.get(content[:end])
+        if found is None:
+            return None
+        size, first = found
+        if len(content) - end != size or self.buffered_bytes + size > self.buffered_at_most:
+            return None
+        return Request(
+            first.method, first.target, first.headers, content[end:], first.keep_alive, first.old
+        )
+
+    def keep_whole(self, content: bytes, request: object) -> None:
+        """Keep the head of a request whose bytes these are, as the parser understood it."""
+        end = content.find(_HEAD_END) + len(_HEAD_END)
+        if not isinstance(request, Request) or end > _LONGEST_HEAD:
+            return
+        size = len(content) - end
+        # Framed by its length alone, so that the head says where the body ends.
+        if len(request.body) != size or not request.headers.keys().isdisjoint(_NOT_KEPT):
+            return
+        if len(self._whole) >= _KEPT_HEADS:
+            self._whole.clear()
+        self._whole[content[:end]] = (size, msgspec.structs.replace(request, body=b""))
 
     def ask(self, peer: Peer, request: Request) -> None:
         """Have a request answered at the end of this turn; one at a time for each peer."""
