@@ -7,6 +7,8 @@ from threading import Lock, RLock
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import Connection
+
 import mainspring.access.tables
 import mainspring.data.tables
 import mainspring.features.tables
@@ -19,7 +21,7 @@ from mainspring.access.published import TokenPublisher
 from mainspring.core.clock import Clock, duration
 from mainspring.core.config import Config
 from mainspring.core.errors import NotFound
-from mainspring.core.events import Applied
+from mainspring.core.events import Applied, Fact
 from mainspring.core.home import Home
 from mainspring.core.ids import IdSource, Subject, checked_name
 from mainspring.data.datasets import Datasets
@@ -31,8 +33,12 @@ from mainspring.loop.stages import Stages
 from mainspring.loop.state import projects
 from mainspring.loop.watches import LoopWatches
 from mainspring.monitoring.monitoring import Monitoring
+from mainspring.outbound.door import Door
+from mainspring.outbound.outbox import Outbox
+from mainspring.outbound.webhooks import Webhooks
 from mainspring.pipelines.runs import Runs
 from mainspring.registry.folders import ModelFolders
+from mainspring.registry.notices import notice_of
 from mainspring.registry.versions import Registry
 from mainspring.store.blobs import FolderBlobs
 from mainspring.store.database import Database
@@ -100,6 +106,8 @@ class Platform:
         self.derivations = DERIVATIONS
         self._lock = lock
         self.database = Database.open(home.database, clock=clock)
+        self.door = Door(config.outbound_hosts)
+        self.outbox = Outbox(self.database, clock=clock, ids=self.ids)
         try:
             migrate(self.database, MIGRATIONS)
             self.ledger = Ledger(
@@ -108,6 +116,7 @@ class Platform:
                 ids=self.ids,
                 derivations=DERIVATIONS,
                 head=home.ledger_head,
+                watch=self._told,
             )
             ensure_derived(self.database, self.ledger)
             self.leases = Leases(self.database, clock=clock, ids=self.ids)
@@ -228,10 +237,21 @@ class Platform:
                 self._projects[name] = self._build(checked_name(name, what="project"))
             return self._projects[name]
 
+    def webhooks(self, project: str) -> Webhooks:
+        """Give the webhooks of a project."""
+        return Webhooks(
+            project, database=self.database, clock=self.clock, ids=self.ids, door=self.door
+        )
+
+    def _told(self, connection: Connection, fact: Fact) -> None:
+        notice = notice_of(connection, fact)
+        if notice is not None:
+            self.outbox.put(connection, notice)
+
     def _build(self, name: str) -> Project:
         blobs = FolderBlobs(self.home.blobs(name))
         tables = DeltaTables(self.home.tables(name))
-        tracking = Tracking(name, database=self.database, clock=self.clock)
+        tracking = Tracking(name, database=self.database, clock=self.clock, ids=self.ids)
         datasets = Datasets(
             project=name,
             database=self.database,
@@ -239,7 +259,13 @@ class Platform:
             leases=self.leases,
             tables=tables,
         )
-        registry = Registry(project=name, database=self.database, ledger=self.ledger, blobs=blobs)
+        registry = Registry(
+            project=name,
+            database=self.database,
+            ledger=self.ledger,
+            blobs=blobs,
+            tell=self.outbox.put,
+        )
         lease = duration(self.config.lease)
         stages = Stages(
             project=name,

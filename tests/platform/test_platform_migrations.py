@@ -11,6 +11,7 @@ from mainspring.core.config import Config
 from mainspring.features.tables import METADATA as FEATURES
 from mainspring.loop.tables import METADATA as LOOP
 from mainspring.monitoring.tables import METADATA as MONITORING
+from mainspring.outbound.tables import METADATA as OUTBOUND
 from mainspring.pipelines.tables import METADATA as PIPELINES
 from mainspring.platform import DERIVATIONS, Platform
 from mainspring.registry.tables import METADATA as REGISTRY
@@ -20,7 +21,8 @@ from mainspring.tracking.tables import METADATA as TRACKING
 
 def test_a_migrated_home_has_the_declared_tables(tmp_path: Path) -> None:
     declared = MetaData()
-    for metadata in (STORE, FEATURES, MONITORING, PIPELINES, REGISTRY, TRACKING, LOOP):
+    rooms = (STORE, FEATURES, MONITORING, OUTBOUND, PIPELINES, REGISTRY, TRACKING, LOOP)
+    for metadata in rooms:
         for table in metadata.tables.values():
             table.to_metadata(declared)
     for derivation in DERIVATIONS:

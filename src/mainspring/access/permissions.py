@@ -36,6 +36,8 @@ PERMISSIONS: dict[tuple[str, str], Role] = {
     ("label", "write"): "editor",
     ("alarm", "read"): "viewer",
     ("alarm", "acknowledge"): "editor",
+    ("webhook", "read"): "editor",
+    ("webhook", "write"): "admin",
     ("ledger", "read"): "viewer",
     ("ledger", "verify"): "viewer",
     ("actor", "read"): "admin",

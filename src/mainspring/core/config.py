@@ -46,6 +46,11 @@ class Config:
     allowed_hosts: str = _setting(
         "", "further names by which browsers and clients may call, separated by commas"
     )
+    outbound_hosts: str = _setting(
+        "",
+        "hosts on private networks that this server may call, without TLS too (host or host:port, "
+        "separated by commas)",
+    )
     request_limit_mib: int = _setting(64, "largest request body, in MiB, checked before parsing")
     drain_s: float = _setting(10.0, "seconds that a stopping process has to finish its work")
     loop_tick_s: float = _setting(5.0, "seconds after which the loop looks without being woken")

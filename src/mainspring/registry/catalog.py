@@ -33,6 +33,7 @@ from mainspring.registry.notes import (
     set_note,
     tags_of,
 )
+from mainspring.registry.notices import tell_of_tag
 from mainspring.registry.search import Page, search_models, search_versions
 from mainspring.registry.tables import ALIAS, MODEL, MODEL_VERSION, instant, micros
 from mainspring.registry.versions import ModelVersion, Registry, version_of
@@ -208,11 +209,22 @@ class Catalog:
 
     def set_tag(self, key: Key, name: str, value: str) -> None:
         """Set a tag."""
-        self._note(key, lambda c: set_model_tags(c, self._project, key, {name: value}))
+
+        def write(connection: Connection) -> None:
+            set_model_tags(connection, self._project, key, {name: value})
+            content = {"key": name, "value": value}
+            tell_of_tag(self.registry, connection, key, "set", content)
+
+        self._note(key, write)
 
     def delete_tag(self, key: Key, name: str) -> None:
         """Remove a tag if it is there."""
-        self._note(key, lambda c: delete_model_tag(c, self._project, key, name))
+
+        def write(connection: Connection) -> None:
+            delete_model_tag(connection, self._project, key, name)
+            tell_of_tag(self.registry, connection, key, "deleted", {"key": name})
+
+        self._note(key, write)
 
     def _note(self, key: Key, write: Any) -> None:
         def work(connection: Connection) -> None:

@@ -20,6 +20,7 @@ from mainspring.core.errors import (
 )
 from mainspring.core.events import Aliased, Fact, Registered
 from mainspring.core.ids import Digest, Id, Seq, Subject, canonical, checked_name, digest_bytes
+from mainspring.core.notices import Tell, silent
 from mainspring.formats.model import Manifest, Signature, read_manifest, read_signature
 from mainspring.registry.tables import ALIAS, MODEL, MODEL_VERSION, instant
 from mainspring.store.blobs import Blobs
@@ -75,6 +76,7 @@ class Registry:
     ledger: Ledger
     database: Database
     blobs: Blobs
+    tell: Tell = silent
 
     # --- registering
 

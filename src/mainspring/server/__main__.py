@@ -15,6 +15,7 @@ import uvloop
 
 from mainspring.core.clock import SystemClock
 from mainspring.formats.wire import Drain, Processes, Ready, RunEnded, Welcome, Wire
+from mainspring.outbound.deliverer import Deliverer
 from mainspring.platform import Platform
 from mainspring.server.app import build_app
 from mainspring.server.control import Control, all_serve
@@ -42,6 +43,9 @@ class _Process:
             self._platform.project(name).driver.adopt(alive)
         faces = all_faces(self._platform, self._control)
         app = build_app(self._platform, self._control, faces=faces)
+        self._deliverer = Deliverer(
+            self._platform.outbox, self._platform.door, self._platform.webhooks
+        )
         # The last part of the time is for the loops and the database.
         drain_s = welcome.config.drain_s * 0.8
         self._server = Server(app, drain_s=drain_s, on_ready=self._ready)
@@ -50,6 +54,7 @@ class _Process:
         """Serve until told to drain; then finish what is open and close the database."""
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve())
+        self._deliverer.stop()
         self._platform.close()
 
     async def _serve(self) -> None:
@@ -64,6 +69,7 @@ class _Process:
         self._platform.drive(
             self._config.loop_tick_s, serving=lambda number: all_serve(self._platform.home, number)
         )
+        self._deliverer.start()
         self._wire.send(Ready())
 
     def _drain(self) -> None:

@@ -62,8 +62,15 @@ class AuditReport:
     findings: tuple[str, ...]
 
 
+def _nobody(_connection: Connection, _fact: Fact) -> None:
+    """Nobody watches."""
+
+
 class Ledger:
-    """Facts, appended one after the other, each with the hash of the one before. Thread-safe."""
+    """Facts, appended one after the other, each with the hash of the one before. Thread-safe.
+
+    `watch` sees each fact once, in the write that appends it; a replay does not show it again.
+    """
 
     def __init__(
         self,
@@ -73,11 +80,13 @@ class Ledger:
         ids: IdSource,
         derivations: Sequence[Derivation],
         head: Path | None,
+        watch: Callable[[Connection, Fact], None] = _nobody,
     ) -> None:
         self._database = database
         self._clock = clock
         self._ids = ids
         self._head = HeadFile(head)
+        self._watch = watch
         self.derivations = tuple(derivations)
 
     def append(
@@ -214,6 +223,7 @@ class Ledger:
             connection.execute(_ADD, msgspec.structs.asdict(sealed))
             for derivation in self.derivations:
                 derivation.derive(connection, fact)
+            self._watch(connection, fact)
             facts.append(fact)
             tail = Head(fact.seq, fact.hash)
         return tuple(facts)

@@ -18,7 +18,6 @@ from mainspring.tracking.tables import (
     RUN_DATASET,
     RUN_RECORD,
     TAG,
-    TRACE,
 )
 
 View = Literal["active", "deleted", "all"]
@@ -29,10 +28,6 @@ ENTITIES = {
     **dict.fromkeys(("tag", "tags"), "tag"),
     **dict.fromkeys(("attribute", "attributes", "attr", "run"), "attribute"),
     **dict.fromkeys(("dataset", "datasets"), "dataset"),
-}
-_TRACED = {
-    **dict.fromkeys(("tag", "tags"), "tag"),
-    **dict.fromkeys(("attribute", "attributes", "trace"), "attribute"),
 }
 _PLAIN = {name: of for name, of in ENTITIES.items() if of in ("tag", "attribute")}
 
@@ -94,7 +89,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
+class Subject:
     """What is searched: its table, id column and attributes."""
 
     table: Table
@@ -103,19 +98,9 @@ class _Subject:
     numbers: Mapping[str, ColumnElement[Any]]
 
 
-_TRACES = _Subject(
-    TRACE,
-    TRACE.c.trace,
-    {
-        **dict.fromkeys(("trace_id", "request_id"), TRACE.c.trace),
-        **dict.fromkeys(("status", "state"), TRACE.c.state),
-        "experiment_id": TRACE.c.experiment,
-    },
-    dict.fromkeys(("timestamp_ms", "timestamp", "request_time"), TRACE.c.at_ms),
-)
-_RUNS = _Subject(RUN_RECORD, RUN_RECORD.c.run, _RUN_TEXTS, _RUN_NUMBERS)
-_EXPERIMENTS = _Subject(EXPERIMENT, EXPERIMENT.c.experiment, _EXPERIMENT_TEXTS, _EXPERIMENT_NUMBERS)
-_MODELS = _Subject(LOGGED_MODEL, LOGGED_MODEL.c.model, _MODEL_TEXTS, _MODEL_NUMBERS)
+_RUNS = Subject(RUN_RECORD, RUN_RECORD.c.run, _RUN_TEXTS, _RUN_NUMBERS)
+_EXPERIMENTS = Subject(EXPERIMENT, EXPERIMENT.c.experiment, _EXPERIMENT_TEXTS, _EXPERIMENT_NUMBERS)
+_MODELS = Subject(LOGGED_MODEL, LOGGED_MODEL.c.model, _MODEL_TEXTS, _MODEL_NUMBERS)
 
 
 def search_runs(
@@ -138,9 +123,9 @@ def search_runs(
     )
     query = _seen(query, RUN_RECORD, view)
     for term in terms(text, ENTITIES, default="attribute"):
-        query = query.where(_condition(_RUNS, project, term))
+        query = query.where(condition(_RUNS, project, term))
     for one in orders:
-        query = _ordered(query, _RUNS, project, order(one, ENTITIES, default="attribute"))
+        query = ordered(query, _RUNS, project, order(one, ENTITIES, default="attribute"))
     query = query.order_by(RUN_RECORD.c.started_ms.desc(), RUN_RECORD.c.run)
     return connection.execute(query.offset(page.offset).limit(page.limit)).all()
 
@@ -157,9 +142,9 @@ def search_experiments(
     """Give the rows of experiments that match, newest first unless ordered otherwise."""
     query = _seen(select(EXPERIMENT).where(EXPERIMENT.c.project == project), EXPERIMENT, view)
     for term in terms(text, _PLAIN, default="attribute"):
-        query = query.where(_condition(_EXPERIMENTS, project, term))
+        query = query.where(condition(_EXPERIMENTS, project, term))
     for one in orders:
-        query = _ordered(query, _EXPERIMENTS, project, order(one, _PLAIN, default="attribute"))
+        query = ordered(query, _EXPERIMENTS, project, order(one, _PLAIN, default="attribute"))
     if not orders:
         query = query.order_by(EXPERIMENT.c.created_ms.desc())
     query = query.order_by(EXPERIMENT.c.number.desc())
@@ -189,35 +174,15 @@ def search_models(
         if term.entity == "metric":
             query = query.where(_model_metric(project, term, datasets))
         else:
-            query = query.where(_condition(_MODELS, project, term))
+            query = query.where(condition(_MODELS, project, term))
     for one in orders:
         read = order(one.field, ENTITIES, default="attribute")
         if read.entity == "metric":
             query = _by_model_metric(query, project, read.key, one)
         else:
             way = Order(read.entity, read.key, one.ascending)
-            query = _ordered(query, _MODELS, project, way)
+            query = ordered(query, _MODELS, project, way)
     query = query.order_by(LOGGED_MODEL.c.created_ms.desc(), LOGGED_MODEL.c.model.desc())
-    return connection.execute(query.offset(page.offset).limit(page.limit)).all()
-
-
-def search_traces(
-    connection: Connection,
-    project: str,
-    *,
-    experiments: Sequence[str],
-    text: str | None,
-    orders: Sequence[str],
-    page: Page,
-) -> Sequence[Row[Any]]:
-    """Give the rows of traces that match, newest first unless ordered otherwise."""
-    mine = (TRACE.c.project == project) & TRACE.c.experiment.in_(experiments)
-    query = select(TRACE).where(mine)
-    for term in terms(text, _TRACED, default="attribute"):
-        query = query.where(_condition(_TRACES, project, term))
-    for one in orders:
-        query = _ordered(query, _TRACES, project, order(one, _TRACED, default="attribute"))
-    query = query.order_by(TRACE.c.at_ms.desc(), TRACE.c.trace)
     return connection.execute(query.offset(page.offset).limit(page.limit)).all()
 
 
@@ -231,7 +196,8 @@ def _seen(query: Select[Any], table: Table, view: View) -> Select[Any]:
             return query
 
 
-def _condition(subject: _Subject, project: str, term: Term) -> ColumnElement[bool]:
+def condition(subject: Subject, project: str, term: Term) -> ColumnElement[bool]:
+    """Give what a term of a filter asks of a subject's rows."""
     match term.entity:
         case "attribute":
             return _attribute(subject, term)
@@ -247,7 +213,7 @@ def _condition(subject: _Subject, project: str, term: Term) -> ColumnElement[boo
             return _dataset(project, term)
 
 
-def _attribute(subject: _Subject, term: Term) -> ColumnElement[bool]:
+def _attribute(subject: Subject, term: Term) -> ColumnElement[bool]:
     if term.key in subject.texts:
         column = subject.texts[term.key]
         listed = term.operator in ("IN", "NOT IN")
@@ -262,11 +228,11 @@ def _attribute(subject: _Subject, term: Term) -> ColumnElement[bool]:
     raise InvalidInput(f"Invalid attribute key '{term.key[:60]}' specified. {_known(subject)}")
 
 
-def _known(subject: _Subject) -> str:
+def _known(subject: Subject) -> str:
     return f"Valid keys are {sorted({*subject.texts, *subject.numbers})}"
 
 
-def _keyed(subject: _Subject, table: Table, project: str, term: Term) -> ColumnElement[bool]:
+def _keyed(subject: Subject, table: Table, project: str, term: Term) -> ColumnElement[bool]:
     owners = select(table.c.owner).where(table.c.project == project, table.c.key == term.key)
     if term.operator == "IS NULL":
         return subject.id.not_in(owners)
@@ -351,7 +317,7 @@ def _text(column: ColumnElement[Any], term: Term) -> ColumnElement[bool]:
             return text_condition(column, term)
 
 
-def _ordered(query: Select[Any], subject: _Subject, project: str, way: Order) -> Select[Any]:
+def ordered(query: Select[Any], subject: Subject, project: str, way: Order) -> Select[Any]:
     """Sort by one key; what has none comes last either way, and NaN before that."""
     match way.entity:
         case "metric":

@@ -39,6 +39,11 @@ def check_writable(connection: Connection, project: str, run: str) -> None:
     check_state(run, _Found(*rows[0]), sealed=True)
 
 
+def run_exists(connection: Connection, project: str, run: str) -> bool:
+    """Tell whether there is such a run, deleted or not."""
+    return bool(_STATE.rows(connection, project, run))
+
+
 def check_state(run: str, row: State, *, sealed: bool) -> None:
     """Refuse a deleted run and, if it matters, a pipeline's closed one."""
     if row.deleted_ms is not None:

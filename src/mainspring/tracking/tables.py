@@ -177,6 +177,29 @@ TRACE = Table(
     Column("body", LargeBinary, nullable=False),
     Index("trace_by_experiment", "project", "experiment", "at_ms"),
 )
+# The body is what the client told; the columns are what is searched by.
+ASSESSMENT = Table(
+    "assessment",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("trace", Text, primary_key=True),
+    Column("assessment", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("valid", Boolean, nullable=False),
+    Column("overrides", Text),
+    Column("body", LargeBinary, nullable=False),
+    Index("assessment_by_name", "project", "kind", "name"),
+)
+TRACE_RUN = Table(
+    "trace_run",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("trace", Text, primary_key=True),
+    Column("run", Text, primary_key=True),
+    Index("trace_run_by_run", "project", "run"),
+)
 ARTIFACT = Table(
     "artifact",
     METADATA,
@@ -204,5 +227,7 @@ RECORDS: tuple[Table, ...] = (
     MODEL_METRIC,
     MODEL_LINK,
     TRACE,
+    ASSESSMENT,
+    TRACE_RUN,
     ARTIFACT,
 )

@@ -9,11 +9,14 @@ from sqlalchemy import Connection, Row, delete, insert, select
 
 from mainspring.core.errors import InvalidInput, NotFound
 from mainspring.store.database import Database
+from mainspring.tracking.assessments import assessments_of
 from mainspring.tracking.experiments import Experiments
 from mainspring.tracking.limits import KEY_LENGTH, checked_time
-from mainspring.tracking.search import Page, search_traces
-from mainspring.tracking.tables import ARTIFACT, TAG, TRACE
-from mainspring.tracking.texts import delete_tag, parts, set_tags, texts_of
+from mainspring.tracking.search import Page
+from mainspring.tracking.state import run_exists, untracked
+from mainspring.tracking.tables import ARTIFACT, ASSESSMENT, PARAM, TAG, TRACE, TRACE_RUN
+from mainspring.tracking.texts import delete_tag, parts, set_params, set_tags, texts_of
+from mainspring.tracking.trace_search import count_traces, search_traces
 
 PREFIX = "tr-"
 
@@ -25,6 +28,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     location: str
     body: dict[str, Any]
     tags: dict[str, str]
+    assessments: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Traces:
         state: str,
         body: Mapping[str, Any],
         tags: Mapping[str, str],
+        metadata: Mapping[str, str],
     ) -> Trace:
         """Keep a trace's head; told again, the newer one stays."""
         plain = trace.removeprefix(PREFIX).replace("-", "").isalnum() and trace.isascii()
@@ -66,9 +71,43 @@ class Traces:
                 )
             )
             set_tags(connection, self.project, trace, tags)
+            # To find it by; told again, the newer hold.
+            owned = (PARAM.c.project == self.project) & (PARAM.c.owner == trace)
+            connection.execute(delete(PARAM).where(owned))
+            set_params(connection, self.project, trace, metadata)
 
         self.database.write(work)
         return self.get(trace)
+
+    def get_many(self, traces: Sequence[str]) -> list[Trace]:
+        """Give those that are there, in the order asked for."""
+        with self.database.read() as connection:
+            rows: list[Row[Any]] = []
+            for part in parts(traces):
+                mine = (TRACE.c.project == self.project) & TRACE.c.trace.in_(part)
+                rows += connection.execute(select(TRACE).where(mine)).all()
+            found = {one.trace: one for one in self._full(connection, rows)}
+        return [found[trace] for trace in traces if trace in found]
+
+    def link(self, run: str, traces: Sequence[str]) -> None:
+        """Say that traces belong to a run; again changes nothing."""
+
+        def work(connection: Connection) -> None:
+            if not run_exists(connection, self.project, run):
+                raise untracked(self.project, run)
+            for trace in dict.fromkeys(traces):
+                self._existing(connection, trace)
+                row = {"project": self.project, "trace": trace, "run": run}
+                mine = [TRACE_RUN.c[name] == value for name, value in row.items()]
+                if connection.execute(select(TRACE_RUN).where(*mine)).first() is None:
+                    connection.execute(insert(TRACE_RUN).values(**row))
+
+        self.database.write(work)
+
+    def count(self, experiments: Sequence[str], texts: Sequence[str]) -> int:
+        """Count the traces that match all of some filters."""
+        with self.database.read() as connection:
+            return count_traces(connection, self.project, experiments=experiments, texts=texts)
 
     def get(self, trace: str) -> Trace:
         """Give one."""
@@ -125,8 +164,11 @@ class Traces:
             for part in parts(found):
                 gone = TRACE.c.trace.in_(part)
                 connection.execute(delete(TRACE).where(TRACE.c.project == self.project, gone))
-                for table in (TAG, ARTIFACT):
+                for table in (TAG, PARAM, ARTIFACT):
                     owned = (table.c.project == self.project) & table.c.owner.in_(part)
+                    connection.execute(delete(table).where(owned))
+                for table in (ASSESSMENT, TRACE_RUN):
+                    owned = (table.c.project == self.project) & table.c.trace.in_(part)
                     connection.execute(delete(table).where(owned))
             return len(found)
 
@@ -139,13 +181,16 @@ class Traces:
         return row
 
     def _full(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]:
-        tags = texts_of(connection, TAG, self.project, [row.trace for row in rows])
+        names = [row.trace for row in rows]
+        tags = texts_of(connection, TAG, self.project, names)
+        said = assessments_of(connection, self.project, names)
         return [
             Trace(
                 trace=row.trace,
                 location=row.location,
                 body=msgspec.json.decode(row.body),
                 tags=tags.get(row.trace, {}),
+                assessments=tuple(said.get(row.trace, ())),
             )
             for row in rows
         ]

@@ -10,9 +10,10 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from mainspring.core.clock import Clock, Instant
 from mainspring.core.errors import AlreadyExists, NotFound
-from mainspring.core.ids import Digest, Id, checked_name, digest_of
+from mainspring.core.ids import Digest, Id, IdSource, checked_name, digest_of
 from mainspring.store.database import Database
 from mainspring.tracking.artifacts import Artifacts, artifacts_of
+from mainspring.tracking.assessments import Assessments
 from mainspring.tracking.entries import Entries, Entry
 from mainspring.tracking.experiments import DEFAULT, Experiments
 from mainspring.tracking.inputs import DatasetUsed, ModelLink, add_datasets, link_models
@@ -41,7 +42,9 @@ from mainspring.tracking.waiting import WaitingPoints
 class Tracking:
     """Tracked runs of one project; experiments, artifacts and logged models beside them."""
 
-    def __init__(self, project: str, *, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, project: str, *, database: Database, clock: Clock, ids: IdSource | None = None
+    ) -> None:
         self._project = project
         self._database = database
         self._clock = clock
@@ -49,6 +52,7 @@ class Tracking:
         self.artifacts = Artifacts(project, database)
         self.models = LoggedModels(project, database, clock, self.experiments)
         self.traces = Traces(project, database, self.experiments)
+        self.assessments = Assessments(project, database, clock, ids or IdSource(clock))
         self._waiting = WaitingPoints(project, database)
         self._entries = Entries(project, database, self._waiting)
         self.reading = Reading(project, database, self.models, self._waiting)

@@ -42,8 +42,8 @@ class Answered:
 class Served:
     """A home with the face in front of it."""
 
-    def __init__(self, home: Path) -> None:
-        self.platform = Platform.open(Config(), home, clock=SystemClock())
+    def __init__(self, home: Path, config: Config | None = None) -> None:
+        self.platform = Platform.open(config or Config(), home, clock=SystemClock())
         self.home = home
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]

@@ -7,6 +7,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from mainspring.server.mlflow import (
     artifacts,
+    assessments,
     experiments,
     logged_models,
     logs,
@@ -15,6 +16,7 @@ from mainspring.server.mlflow import (
     runs,
     traces,
     versions,
+    webhooks,
 )
 from mainspring.server.mlflow.errors import on_error
 from mainspring.server.mlflow.table import routes
@@ -47,13 +49,14 @@ def faces() -> Sequence[Face]:
         *routes(registered.ENDPOINTS),
         *routes(versions.ENDPOINTS),
         *routes(traces.OLD_ENDPOINTS),
+        *routes(webhooks.ENDPOINTS),
         *artifacts.run_routes(),
     ]
     found = [
         _face("", [*artifacts.page_routes(), Route("GET", "/version", _SAYS_NOTHING, _version)])
     ]
     info = Route("GET", "/server-info", _SAYS_NOTHING, _info)
-    newer = [info, *routes(traces.ENDPOINTS)]
+    newer = [info, *routes(traces.ENDPOINTS), *routes(assessments.ENDPOINTS)]
     for prefix in PREFIXES:
         found += [
             _face(f"{prefix}/2.0/mlflow", below),

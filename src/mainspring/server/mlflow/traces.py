@@ -1,6 +1,7 @@
 """Traces: heads, tags and search; the spans are a file that the client uploads by itself."""
 
 from datetime import datetime
+from math import log
 from typing import Any
 
 import msgspec
@@ -18,14 +19,16 @@ from mainspring.server.mlflow.wire import (
     offset_of,
     page_token,
 )
-from mainspring.tracking.limits import TAG_LENGTH, millis
+from mainspring.tracking.limits import PARAM_LENGTH, TAG_LENGTH, millis
 from mainspring.tracking.search import Page
 from mainspring.tracking.traces import Trace
 
 LOCATION_TAG = "mlflow.artifactLocation"
 """Where the client uploads a trace's spans."""
 
+PROMPTS_TAG = "mlflow.linkedPrompts"
 RESULTS_AT_MOST = 500
+LINKED_AT_MOST = 100
 
 
 class InExperiment(Message, frozen=True, kw_only=True):
@@ -45,6 +48,8 @@ class Head(Message, frozen=True, kw_only=True):
     request_time: datetime
     state: str | int | None = None
     tags: dict[str, str] | None = None
+    trace_metadata: dict[str, str] | None = None
+    assessments: tuple[dict[str, Any], ...] | None = None
 
 
 class Told(Message, frozen=True, kw_only=True):
@@ -96,6 +101,44 @@ class Deleted(Message, frozen=True, kw_only=True):
     traces_deleted: int
 
 
+class Many(Message, frozen=True, kw_only=True):
+    trace_ids: tuple[str, ...] | None = None
+
+
+class Infos(Message, frozen=True, kw_only=True):
+    trace_infos: tuple[dict[str, Any], ...] = ()
+
+
+class Link(Many, frozen=True, kw_only=True):
+    run_id: Text
+
+
+class PromptVersion(Message, frozen=True, kw_only=True):
+    name: Text
+    version: str | int
+
+
+class LinkPrompts(Message, frozen=True, kw_only=True):
+    trace_id: Text
+    prompt_versions: tuple[PromptVersion, ...] | None = None
+
+
+class Correlation(Message, frozen=True, kw_only=True):
+    experiment_ids: tuple[str, ...]
+    filter_string1: Text
+    filter_string2: Text
+    base_filter: str | None = None
+
+
+class Correlated(msgspec.Struct, frozen=True, kw_only=True):
+    npmi: float | None
+    npmi_smoothed: float | None
+    filter1_count: int
+    filter2_count: int
+    joint_count: int
+    total_count: int
+
+
 def start(call: Call, request: Start) -> One:
     """Keep a trace's head; its answer says where the spans go."""
     told = request.trace.trace_info
@@ -115,9 +158,17 @@ def start(call: Call, request: Start) -> One:
         experiment=head.trace_location.mlflow_experiment.experiment_id,
         at_ms=millis(head.request_time),
         state=str(head.state or "STATE_UNSPECIFIED"),
-        body={name: value for name, value in told.items() if name != "tags"},
+        body={name: value for name, value in told.items() if name not in ("tags", "assessments")},
         tags=tags,
+        metadata={
+            check_key(key, "trace_metadata.key"): value[:PARAM_LENGTH]
+            for key, value in (head.trace_metadata or {}).items()
+        },
     )
+    for said in head.assessments or ():
+        call.project.tracking.assessments.create(kept.trace, said)
+    if head.assessments:
+        kept = call.project.tracking.traces.get(kept.trace)
     return One(trace=Told(trace_info=_shown(kept)))
 
 
@@ -147,6 +198,84 @@ def search(call: Call, request: Search) -> Found:
     )
 
 
+def many(call: Call, request: Many) -> Infos:
+    """Give the heads of several traces; those that are not there are left out."""
+    wanted = request.trace_ids or ()
+    if len(wanted) > RESULTS_AT_MOST:
+        raise InvalidInput(f"at most {RESULTS_AT_MOST} trace ids at once, found {len(wanted)}")
+    found = call.project.tracking.traces.get_many(wanted)
+    return Infos(trace_infos=tuple(_shown(one) for one in found))
+
+
+def link(call: Call, request: Link) -> None:
+    """Say that traces belong to a run."""
+    traces = request.trace_ids or ()
+    if len(traces) > LINKED_AT_MOST:
+        raise InvalidInput(
+            f"Cannot link more than {LINKED_AT_MOST} traces to a run in a single request. "
+            f"Provided {len(traces)} traces."
+        )
+    call.project.tracking.traces.link(request.run_id, traces)
+
+
+def link_prompts(call: Call, request: LinkPrompts) -> None:
+    """Note which prompts a trace used, in the tag where clients look for them."""
+    traces = call.project.tracking.traces
+    found = traces.get(request.trace_id).tags.get(PROMPTS_TAG, "[]")
+    known = msgspec.json.decode(found, type=list[dict[str, str]])
+    for one in request.prompt_versions or ():
+        pair = {"name": one.name, "version": str(one.version)}
+        if pair not in known:
+            known.append(pair)
+    traces.set_tag(request.trace_id, PROMPTS_TAG, msgspec.json.encode(known).decode()[:TAG_LENGTH])
+
+
+def correlation(call: Call, request: Correlation) -> Correlated:
+    """Say how two filters go together: normalised pointwise mutual information of their traces."""
+    traces = call.project.tracking.traces
+    base = [request.base_filter] if request.base_filter else []
+
+    def count(*filters: str) -> int:
+        return traces.count(request.experiment_ids, [*base, *filters])
+
+    one, two = request.filter_string1, request.filter_string2
+    total, first, second, joint = count(), count(one), count(two), count(one, two)
+    return Correlated(
+        npmi=npmi(joint, first, second, total, smoothing=0.0),
+        npmi_smoothed=npmi(joint, first, second, total, smoothing=0.5),
+        filter1_count=first,
+        filter2_count=second,
+        joint_count=joint,
+        total_count=total,
+    )
+
+
+def npmi(joint: int, first: int, second: int, total: int, *, smoothing: float) -> float | None:
+    """Compare how often two things come together with how often they would by chance.
+
+    Args:
+        smoothing: Added to each cell of the table of both, so that an empty one stays finite.
+
+    Returns:
+        -1 where they never meet, 0 by chance, 1 where they always do; None where one never is.
+
+    Source: G. Bouma (2009), over counts.
+
+    >>> npmi(5, 10, 10, 20, smoothing=0.0), npmi(10, 10, 10, 20, smoothing=0.0)
+    (0.0, 1.0)
+    """
+    if total <= 0 or not first or not second:
+        return None
+    joint_s, total_s = joint + smoothing, total + 4 * smoothing
+    first_s, second_s = first + 2 * smoothing, second + 2 * smoothing
+    if joint_s == 0:
+        return -1.0
+    if joint_s == total_s:
+        return 1.0
+    information = log(joint_s * total_s / (first_s * second_s))
+    return max(-1.0, min(1.0, information / -log(joint_s / total_s)))
+
+
 def set_tag(call: Call, request: SetTag) -> None:
     """Set a tag."""
     key = check_key(request.key, "key")
@@ -172,18 +301,23 @@ def delete(call: Call, request: Delete) -> Deleted:
 
 
 def _shown(trace: Trace) -> dict[str, Any]:
-    return {**trace.body, "tags": {**trace.tags, LOCATION_TAG: trace.location}}
+    shown = {**trace.body, "tags": {**trace.tags, LOCATION_TAG: trace.location}}
+    return {**shown, "assessments": trace.assessments} if trace.assessments else shown
 
 
 ENDPOINTS = (
     Endpoint("POST", "/traces", WRITE, Start, start),
     Endpoint("POST", "/traces/search", READ, Search, search),
     Endpoint("POST", "/traces/delete-traces", WRITE, Delete, delete),
+    Endpoint("POST", "/traces/batchGetInfos", READ, Many, many),
+    Endpoint("POST", "/traces/calculate-filter-correlation", READ, Correlation, correlation),
     Endpoint("GET", "/traces/{trace_id}", READ, Named, get),
     Endpoint("PATCH", "/traces/{trace_id}/tags", WRITE, SetTag, set_tag),
     Endpoint("DELETE", "/traces/{trace_id}/tags", WRITE, DeleteTag, delete_tag),
 )
 OLD_ENDPOINTS = (
+    Endpoint("POST", "/traces/link-to-run", WRITE, Link, link),
+    Endpoint("POST", "/traces/link-prompts", WRITE, LinkPrompts, link_prompts),
     Endpoint("POST", "/traces/delete-traces", WRITE, Delete, delete),
     Endpoint("PATCH", "/traces/{trace_id}/tags", WRITE, SetTag, set_tag),
     Endpoint("DELETE", "/traces/{trace_id}/tags", WRITE, DeleteTag, delete_tag),
