@@ -19,6 +19,7 @@ class Single:
     propensity: list[float]
 
 
+_MOST_ARMS = 15
 _AS_CHOSEN = [False]
 NO_ERRORS: dict[int, str] = {}
 
@@ -36,6 +37,8 @@ class Choice:
     """With the arms that score: in a rollout both, whoever answers; the guards compare pairs."""
     float_names: list[str]
     reader: QuickReader
+    rows_alone: bool
+    """Whether a row's numbers are all that an answer rests on, and every answer is recorded."""
     single: dict[str, Single] = field(default_factory=dict)
     """By version."""
     as_chosen: list[bool] = field(default_factory=lambda: _AS_CHOSEN)
@@ -64,10 +67,22 @@ def chosen_of(served: Served, version: str | None) -> Choice:
         route if route.rollout is None else served.route,
         [column.name for column in route.request if column.type != "str"],
         QuickReader(route.request, version),
+        _rows_alone(served),
     )
     for arm in route.arms:
         choice.single[arm.version] = Single([arm.version], [arm.role], [choice.propensity(arm)])
     return choice
+
+
+def _rows_alone(served: Served) -> bool:
+    route = served.route
+    return (
+        not served.shadows
+        and not route.views
+        and route.sample_share >= 1
+        and len(route.arms) <= _MOST_ARMS
+        and all(column.type == "float" for column in route.request)
+    )
 
 
 def _pinned(route: EndpointRoute, version: str) -> EndpointRoute:

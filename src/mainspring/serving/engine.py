@@ -21,10 +21,11 @@ from mainspring.serving.request_log import MakeBlock, RequestLog
 from mainspring.serving.sent import Sent, batches, sent_rows
 from mainspring.serving.shelf import EMPTY, Served, stocked
 from mainspring.serving.status import EndpointStatus, Status, endpoint_status
+from mainspring.serving.straight import Given, OneRows, Straight
 from mainspring.serving.tally import Tally
 from mainspring.serving.vectors import Rows
 
-__all__ = ["Answer", "EndpointStatus", "Engine", "Rows", "Status"]
+__all__ = ["Answer", "EndpointStatus", "Engine", "Given", "OneRows", "Rows", "Status"]
 
 _RETRY_S = 5.0
 _SHADOWS_WAITING = 64
@@ -69,6 +70,8 @@ class Engine:
         self._answers = Answers(remembered_requests, remembered_rows)
         self._shadows: deque[Exchange] = deque()
         self._choices: dict[tuple[str, str, str | None], Choice] = {}
+        self._straights: dict[int, Straight] = {}
+        """By the identity of their choice, which they hold."""
         self._refreshing = Lock()
         self._shelf = EMPTY
         self._seen: tuple[int, int] | None = None
@@ -117,7 +120,7 @@ class Engine:
             return False
         self._routes_problem = None
         self._shelf = stocked(self._home, table, self._shelf, at_most=self._loaded_models)
-        self._choices = {}
+        self._choices, self._straights = {}, {}
         return True
 
     def predict(
@@ -194,6 +197,20 @@ class Engine:
                 for scored in batch.scored:
                     found[next(given)] = scored.answer
         return [one for one in found if one is not None]
+
+    def answer_rows(self, choice: Choice, rows: OneRows, *, started_s: float) -> Given | None:
+        """Answer requests of one row each, numbers only, without request ids; as `answer` does.
+
+        Returns:
+            None if they are to be answered by `answer`: nothing was recorded or counted.
+        """
+        if not choice.rows_alone:
+            return None
+        straight = self._straights.get(id(choice))
+        if straight is None:
+            straight = Straight(choice, self._clock, self._ids, self._log)
+            self._straights[id(choice)] = straight
+        return straight.answer(rows, self.tally, started_s=started_s, now_us=self.now_us())
 
     def route(self, project: str, endpoint: str) -> EndpointRoute:
         """Give the route that an endpoint is served by now; raises as `predict` does."""

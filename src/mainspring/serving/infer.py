@@ -11,7 +11,7 @@ from mainspring.core.ids import IdSource
 from mainspring.serving.app import Asked
 from mainspring.serving.asking import OUTPUTS, parse, understood
 from mainspring.serving.choice import Choice
-from mainspring.serving.engine import Engine
+from mainspring.serving.engine import Engine, Given, OneRows
 from mainspring.serving.http import Request, Response, failed
 from mainspring.serving.replay import Answer
 from mainspring.serving.sent import Sent, sent_rows
@@ -63,6 +63,20 @@ class _Group:
         self.wanted: list[_Wanted] = []
 
 
+class _Alike:
+    """Plain requests of one row each that are answered together."""
+
+    __slots__ = ("choice", "floats", "keys", "numbers", "read", "times")
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.read = choice.reader.row
+        self.numbers: list[int] = []
+        self.floats: list[bytes] = []
+        self.keys: list[str | None] = []
+        self.times: list[int | None] = []
+
+
 class Inference:
     """Answers infer requests out of one engine."""
 
@@ -80,11 +94,61 @@ class Inference:
             The number of each request with its answer, or with the error it is refused with; in
             no order.
         """
+        found, left = self._straight(requests, started_s)
+        return found + self._together(requests, left, started_s) if left else found
+
+    def _straight(
+        self, requests: Sequence[Asked], started_s: float
+    ) -> tuple[list[tuple[int, Response | Exception]], list[int]]:
+        """Answer what is of one row and plain; gives also the numbers of the others."""
+        found: list[tuple[int, Response | Exception]] = []
+        left: list[int] = []
+        alike: dict[_Place, _Alike | None] = {}
+        for number, request in enumerate(requests):
+            place = (request.project, request.endpoint, request.version)
+            if place not in alike:
+                alike[place] = self._alike(place)
+            group, asked = alike[place], request.request
+            if group is None or "inference-header-content-length" in asked.headers:
+                left.append(number)
+                continue
+            row = group.read(asked.body)
+            if row is None:
+                left.append(number)
+                continue
+            group.numbers.append(number)
+            floats, key, at = row
+            group.floats.append(floats)
+            group.keys.append(key)
+            group.times.append(at)
+        for group in alike.values():
+            if group is None or not group.numbers:
+                continue
+            rows = OneRows(group.keys, group.times, group.floats)
+            given = self._engine.answer_rows(group.choice, rows, started_s=started_s)
+            if given is None:
+                left += group.numbers
+            else:
+                texts = _texts(group.choice.route.endpoint, given)
+                found += zip(group.numbers, [Response(200, text) for text in texts], strict=True)
+        return found, sorted(left)
+
+    def _alike(self, place: _Place) -> "_Alike | None":
+        try:
+            choice = self._engine.choice(*place)
+        except Exception:
+            return None  # The long way says why.
+        return _Alike(choice) if choice.rows_alone else None
+
+    def _together(
+        self, requests: Sequence[Asked], numbers: Sequence[int], started_s: float
+    ) -> list[tuple[int, Response | Exception]]:
         found: list[tuple[int, Response | Exception]] = []
         groups: dict[_Place, _Group] = {}
         ids: set[tuple[str, str, str]] = set()
         now_us = self._engine.now_us()
-        for number, request in enumerate(requests):
+        for number in numbers:
+            request = requests[number]
             place = (request.project, request.endpoint, request.version)
             try:
                 group = groups.get(place) or _Group(self._engine.choice(*place))
@@ -199,23 +263,37 @@ def _reasons(answer: Answer) -> str:
 
 
 _MOST_PARTS = 256
-_parts: dict[tuple[str, str, str], tuple[bytes, bytes, bytes]] = {}
+_parts: dict[tuple[str, ...], tuple[bytes, bytes, bytes]] = {}
 
 
 def _plain(endpoint: str, request_id: str | None, answer: Answer) -> Response | None:
     """Make the answer of one row that its own arm gave, out of what such answers share."""
     if len(answer.outputs) != 1 or answer.fallback[0]:
         return None
-    named = (endpoint, answer.versions[0], answer.arms[0])
+    begin, middle, end = _parts_of(endpoint, answer.versions[0], answer.arms[0])
+    score = _encode(answer.outputs)
+    last = b"}" if request_id is None else b',"id":%b}' % _encode(request_id)
+    return Response(200, b"".join((begin, answer.prediction.encode(), middle, score, end, last)))
+
+
+def _parts_of(*named: str) -> tuple[bytes, bytes, bytes]:
     parts = _parts.get(named)
     if parts is None:
         if len(_parts) >= _MOST_PARTS:
             _parts.clear()
         parts = _parts[named] = _shared(*named)
-    begin, middle, end = parts
-    score = _encode(answer.outputs)
-    last = b"}" if request_id is None else b',"id":%b}' % _encode(request_id)
-    return Response(200, b"".join((begin, answer.prediction.encode(), middle, score, end, last)))
+    return parts
+
+
+def _texts(endpoint: str, given: Given) -> list[bytes]:
+    """Encode the answers of plain requests, all scores at once."""
+    scores = _encode(given.outputs)[1:-1].split(b",")
+    by_arm = {arm.version: _parts_of(endpoint, arm.version, arm.role) for arm in set(given.arms)}
+    texts = []
+    for prediction, score, arm in zip(given.predictions, scores, given.arms, strict=True):
+        begin, middle, end = by_arm[arm.version]
+        texts.append(b"%b%b%b[%b]%b}" % (begin, prediction.encode(), middle, score, end))
+    return texts
 
 
 def _shared(endpoint: str, version: str, arm: str) -> tuple[bytes, bytes, bytes]:

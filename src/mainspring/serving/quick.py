@@ -3,6 +3,7 @@
 What it does not take is no error: it goes the long way (`asking.py`), which says what is wrong.
 """
 
+import struct
 from array import array
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -112,6 +113,7 @@ class QuickReader:
         self._columns = tuple(columns)
         self._version = version
         self._names = [column.name for column in columns]
+        self._packed = struct.Struct(f"{len(columns)}d").pack
         self._plain = all(column.type == "float" for column in columns)
         self._orders: dict[tuple[str, ...], _Pick] = {}
 
@@ -152,6 +154,35 @@ class QuickReader:
         columns = {name: [value] for name, value in zip(names, values, strict=True)}
         rows = Rows(keys, times, columns, given.key is not None, given.event_time is not None)
         return Sent(keys, times, floats, strings, body.id, asked_digest(rows, self._version))
+
+    def row(self, content: bytes) -> tuple[bytes, str | None, int | None] | None:
+        """Give the numbers, key and event time of a request of one row that names no id.
+
+        Only of an endpoint whose columns are all floats; None if it must be read otherwise.
+        """
+        try:
+            body = _numbers(content)
+        except _UNREADABLE:
+            return None
+        inputs, given = body.inputs, body.parameters
+        in_order: list[float | None] = [tensor.data[0] for tensor in inputs]
+        values: Sequence[float | None] = in_order
+        names = [tensor.name for tensor in inputs]
+        if body.id is not None:
+            return None
+        if names != self._names:
+            pick = self._order(tuple(names))
+            if pick is None:
+                return None
+            values = pick(in_order)
+        try:
+            floats = self._packed(*values)
+        except struct.error:
+            floats = _numbers_of(values).tobytes()
+        if given is _NONE:
+            return floats, None, None
+        at = given.event_time
+        return floats, given.key, None if at is None else micros_of(at)
 
     def _many(self, content: bytes, now_us: int, ids: IdSource) -> Sent | None:
         """Read a request of several rows, or of one with its key among the inputs."""

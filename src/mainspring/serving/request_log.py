@@ -1,6 +1,7 @@
 """The worker's side of the request log: blocks into segments, and the count of what is missing."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -10,6 +11,9 @@ from mainspring.formats.segment import SegmentWriter
 
 MakeBlock = Callable[[int, int], bytes]
 """Makes an encoded block from the rows missing and the rows not sampled before it."""
+
+MakeBlocks = Callable[[int, int, int, int], list[bytes]]
+"""Makes the encoded blocks of some answers, from the first to before the last, and these counts."""
 
 
 class RequestLog:
@@ -78,6 +82,16 @@ class RequestLog:
                 else:
                     self._count_missing(blocks[0][0], error)
 
+    def append_together(self, count: int, make: MakeBlocks) -> None:
+        """Write the blocks of answers of one row each in one write, as `append_all` does."""
+        with self._lock:
+            try:
+                self._append(make(0, count, self._missing, self._sampled))
+            except OSError:
+                # Some of them may fit.
+                for i in range(count):
+                    self._write_one((1, partial(_alone, make, i)))
+
     def _write_one(self, block: tuple[int, MakeBlock | None]) -> None:
         try:
             self._write((block,))
@@ -99,19 +113,16 @@ class RequestLog:
                 encoded.append(make(missing, sampled))
                 missing = sampled = 0
         if encoded:
-            if self._writer is None:
-                self._writer = SegmentWriter(
-                    self._folder, worker=self._worker, segment=self._ids.new()
-                )
-            self._writer.append_all(encoded)
-            self._unsynced = True
-            self.problem = None
+            self._append(encoded)
         self._missing, self._sampled = missing, sampled
-        if encoded:
-            self._after_write()
 
-    def _after_write(self) -> None:
-        assert self._writer is not None
+    def _append(self, encoded: Sequence[bytes]) -> None:
+        if self._writer is None:
+            self._writer = SegmentWriter(self._folder, worker=self._worker, segment=self._ids.new())
+        self._writer.append_all(encoded)
+        self._unsynced = True
+        self.problem = None
+        self._missing = self._sampled = 0
         self._sync_if_due()
         if self._writer is not None and self._writer.size_bytes >= self._segment_bytes:
             self._sync()
@@ -149,3 +160,7 @@ class RequestLog:
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
+
+
+def _alone(make: MakeBlocks, i: int, missing: int, sampled: int) -> bytes:
+    return make(i, i + 1, missing, sampled)[0]

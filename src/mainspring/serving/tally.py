@@ -52,9 +52,15 @@ class Tally:
     def _add(
         self, name: tuple[str, str, str, str], rows: int, outputs: Mapping[str, ArmOutput]
     ) -> None:
+        self.add(name, rows, 1, outputs[name[2]].latency_us)
+
+    def add(
+        self, name: tuple[str, str, str, str], rows: int, requests: int, compute_us: int
+    ) -> None:
+        """Count rows of requests that one version answered whole, by its name in `by_version`."""
         tally = self.by_version.get(name)
         if tally is None:
             tally = self.by_version[name] = VersionTally()
         tally.rows += rows
-        tally.requests += 1
-        tally.compute_us += outputs[name[2]].latency_us
+        tally.requests += requests
+        tally.compute_us += compute_us
