@@ -97,8 +97,10 @@ class Assessments:
             body = msgspec.json.decode(row.body, type=Body)
             for name in fields:
                 if name in KINDS and name != row.kind:
+                    article = "an" if row.kind[0] in "ei" else "a"
                     raise InvalidInput(
-                        f"Cannot update {name} value on an assessment that is {row.kind}."
+                        f"Cannot update {name} value on {article} {row.kind.capitalize()} "
+                        "assessment."
                     )
                 if name == "metadata":
                     body[name] = {**body.get(name, {}), **(told.get(name) or {})}
@@ -117,7 +119,6 @@ class Assessments:
         """Delete one if it is there; what it overrode is valid again."""
 
         def work(connection: Connection) -> None:
-            self._check_trace(connection, trace)
             mine = self._is(trace, assessment)
             row = connection.execute(select(ASSESSMENT).where(mine)).first()
             if row is None:
@@ -176,12 +177,18 @@ def _checked(body: Body) -> str:
     """Give what kind an assessment is of; refuse one that is not whole."""
     name = body.get("assessment_name")
     if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH:
-        raise InvalidInput(f"Missing value for 'assessment_name': up to {NAME_LENGTH} signs")
+        raise InvalidInput(
+            f"Missing value for required parameter 'assessment.assessment_name': expected up to "
+            f"{NAME_LENGTH} characters"
+        )
     kinds = [kind for kind in KINDS if body.get(kind) is not None]
     if len(kinds) != 1:
-        raise InvalidInput(f"an assessment has one of {', '.join(KINDS)}; found {kinds or 'none'}")
+        raise InvalidInput(
+            f"Unknown assessment type: {' and '.join(kinds) or None}; expected one of "
+            f"{', '.join(KINDS)}"
+        )
     if not isinstance(body.get("source"), dict):
-        raise InvalidInput("Missing value for 'source' of an assessment: who says so")
+        raise InvalidInput("Missing value for required parameter 'assessment.source'")
     return kinds[0]
 
 
@@ -191,7 +198,14 @@ def _columns(body: Body, kind: str) -> dict[str, Any]:
         raise InvalidInput(f"the assessment has {len(content)} bytes, at most {BODY_BYTES}")
     value = body[kind].get("value") if isinstance(body[kind], dict) else None
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return {"name": body["assessment_name"], "kind": kind, "value": text, "body": content}
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {
+        "name": body["assessment_name"],
+        "kind": kind,
+        "value": text,
+        "number": float(text) if is_number else None,
+        "body": content,
+    }
 
 
 def _shown(row: Row[Any]) -> Body:

@@ -175,7 +175,23 @@ TRACE = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("took_ms", BigInteger),
+    Column("client_request", Text),
     Index("trace_by_experiment", "project", "experiment", "at_ms"),
+)
+# The body is a span as it is answered, and what its text is searched in.
+SPAN = Table(
+    "span",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("trace", Text, primary_key=True),
+    Column("span", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("start_ns", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("span_by_name", "project", "name"),
 )
 # The body is what the client told; the columns are what is searched by.
 ASSESSMENT = Table(
@@ -187,6 +203,7 @@ ASSESSMENT = Table(
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("value", Text, nullable=False),
+    Column("number", Float),
     Column("valid", Boolean, nullable=False),
     Column("overrides", Text),
     Column("body", LargeBinary, nullable=False),
@@ -229,5 +246,6 @@ RECORDS: tuple[Table, ...] = (
     TRACE,
     ASSESSMENT,
     TRACE_RUN,
+    SPAN,
     ARTIFACT,
 )

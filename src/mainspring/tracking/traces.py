@@ -1,4 +1,4 @@
-"""Traces: what was told of one, kept as it came, with tags to find it by; its spans are a file."""
+"""Traces: what was told of one, kept as it came, with tags to find it by, and spans."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from mainspring.tracking.assessments import assessments_of
 from mainspring.tracking.experiments import Experiments
 from mainspring.tracking.limits import KEY_LENGTH, checked_time
 from mainspring.tracking.search import Page
+from mainspring.tracking.spans import Span, put_spans, spans_of
 from mainspring.tracking.state import run_exists, untracked
-from mainspring.tracking.tables import ARTIFACT, ASSESSMENT, PARAM, TAG, TRACE, TRACE_RUN
+from mainspring.tracking.tables import ARTIFACT, ASSESSMENT, PARAM, SPAN, TAG, TRACE, TRACE_RUN
 from mainspring.tracking.texts import delete_tag, parts, set_params, set_tags, texts_of
 from mainspring.tracking.trace_search import count_traces, search_traces
 
@@ -31,6 +32,26 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     assessments: tuple[dict[str, Any], ...] = ()
 
 
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of a trace.
+
+    Attributes:
+        trace: Its id, `tr-` and letters or digits.
+        body: As it is shown, without tags and assessments.
+        took_ms: None while it is under way.
+    """
+
+    trace: str
+    experiment: str
+    at_ms: int
+    state: str
+    body: Mapping[str, Any]
+    tags: Mapping[str, str]
+    metadata: Mapping[str, str]
+    took_ms: int | None = None
+    client_request: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Traces:
     """The verbs of traces in one project."""
@@ -39,45 +60,34 @@ class Traces:
     database: Database
     experiments: Experiments
 
-    def put(
-        self,
-        trace: str,
-        *,
-        experiment: str,
-        at_ms: int,
-        state: str,
-        body: Mapping[str, Any],
-        tags: Mapping[str, str],
-        metadata: Mapping[str, str],
-    ) -> Trace:
+    def put(self, head: Head) -> Trace:
         """Keep a trace's head; told again, the newer one stays."""
-        plain = trace.removeprefix(PREFIX).replace("-", "").isalnum() and trace.isascii()
-        if not trace.startswith(PREFIX) or not plain or len(trace) > KEY_LENGTH:
-            raise InvalidInput(f"trace id {trace[:60]!r}: expected tr- and letters or digits")
-        checked_time(at_ms, what="request_time")
+        _check(head)
+        self.database.write(lambda connection: self._put(connection, head))
+        return self.get(head.trace)
+
+    def put_spans(self, spans: Mapping[str, Sequence[Span]], heads: Mapping[str, Head]) -> None:
+        """Keep spans by their trace, all of them or none.
+
+        Args:
+            heads: What there is to say of traces that nobody told of otherwise.
+        """
+        for head in heads.values():
+            _check(head)
 
         def work(connection: Connection) -> None:
-            row = self.experiments.existing(connection, experiment, active=True)
-            connection.execute(delete(TRACE).where(self._is(trace)))
-            connection.execute(
-                insert(TRACE).values(
-                    project=self.project,
-                    trace=trace,
-                    experiment=experiment,
-                    location=f"{row.location}/traces/{trace}/artifacts",
-                    at_ms=at_ms,
-                    state=state,
-                    body=msgspec.json.encode(body),
-                )
-            )
-            set_tags(connection, self.project, trace, tags)
-            # To find it by; told again, the newer hold.
-            owned = (PARAM.c.project == self.project) & (PARAM.c.owner == trace)
-            connection.execute(delete(PARAM).where(owned))
-            set_params(connection, self.project, trace, metadata)
+            for trace, told in spans.items():
+                if trace in heads:
+                    self._put(connection, heads[trace])
+                self._existing(connection, trace)
+                put_spans(connection, self.project, trace, told)
 
         self.database.write(work)
-        return self.get(trace)
+
+    def spans(self, traces: Sequence[str]) -> dict[str, list[Span]]:
+        """Give the spans of traces that have any."""
+        with self.database.read() as connection:
+            return spans_of(connection, self.project, traces)
 
     def get_many(self, traces: Sequence[str]) -> list[Trace]:
         """Give those that are there, in the order asked for."""
@@ -167,12 +177,34 @@ class Traces:
                 for table in (TAG, PARAM, ARTIFACT):
                     owned = (table.c.project == self.project) & table.c.owner.in_(part)
                     connection.execute(delete(table).where(owned))
-                for table in (ASSESSMENT, TRACE_RUN):
+                for table in (ASSESSMENT, TRACE_RUN, SPAN):
                     owned = (table.c.project == self.project) & table.c.trace.in_(part)
                     connection.execute(delete(table).where(owned))
             return len(found)
 
         return self.database.write(work)
+
+    def _put(self, connection: Connection, head: Head) -> None:
+        row = self.experiments.existing(connection, head.experiment, active=True)
+        connection.execute(delete(TRACE).where(self._is(head.trace)))
+        connection.execute(
+            insert(TRACE).values(
+                project=self.project,
+                trace=head.trace,
+                experiment=head.experiment,
+                location=f"{row.location}/traces/{head.trace}/artifacts",
+                at_ms=head.at_ms,
+                state=head.state,
+                body=msgspec.json.encode(head.body),
+                took_ms=head.took_ms,
+                client_request=head.client_request,
+            )
+        )
+        set_tags(connection, self.project, head.trace, head.tags)
+        # To find it by; told again, the newer hold.
+        owned = (PARAM.c.project == self.project) & (PARAM.c.owner == head.trace)
+        connection.execute(delete(PARAM).where(owned))
+        set_params(connection, self.project, head.trace, head.metadata)
 
     def _existing(self, connection: Connection, trace: str) -> Row[Any]:
         row = connection.execute(select(TRACE).where(self._is(trace))).first()
@@ -197,3 +229,11 @@ class Traces:
 
     def _is(self, trace: str) -> Any:
         return (TRACE.c.project == self.project) & (TRACE.c.trace == trace)
+
+
+def _check(head: Head) -> None:
+    trace = head.trace
+    plain = trace.removeprefix(PREFIX).replace("-", "").isalnum() and trace.isascii()
+    if not trace.startswith(PREFIX) or not plain or len(trace) > KEY_LENGTH:
+        raise InvalidInput(f"trace id {trace[:60]!r}: expected tr- and letters or digits")
+    checked_time(head.at_ms, what="request_time")

@@ -16,6 +16,7 @@ from mainspring.server.mlflow.paths import plain_path
 from mainspring.server.mlflow.registered import catalog, checked_version
 from mainspring.server.mlflow.runs import Named
 from mainspring.server.mlflow.sources import manifest_files, registered_manifest, split_manifest
+from mainspring.server.mlflow.spans import read_file
 from mainspring.server.mlflow.table import MODEL_READ, READ, WRITE
 from mainspring.server.mlflow.wire import Message, Text, answer, read_query
 from mainspring.server.routing import Asked, Route
@@ -147,7 +148,12 @@ async def upload(asked: Asked) -> Response:
 
     place = await to_thread.run_sync(located)
     digest, size_bytes = await _receive(asked)
-    await to_thread.run_sync(lambda: artifacts.put(place, digest=digest, size_bytes=size_bytes))
+
+    def put() -> None:
+        artifacts.put(place, digest=digest, size_bytes=size_bytes)
+        read_file(asked.call, place, digest, size_bytes)
+
+    await to_thread.run_sync(put)
     return answer(None)
 
 

@@ -3,9 +3,8 @@
 from typing import Any
 
 from mainspring.api.verb import Call
-from mainspring.core.errors import InvalidInput
 from mainspring.server.mlflow.table import READ, WRITE, Endpoint
-from mainspring.server.mlflow.wire import Message
+from mainspring.server.mlflow.wire import Message, missing
 from mainspring.tracking.assessments import Assessments
 
 
@@ -43,7 +42,7 @@ def update(call: Call, request: Update) -> One:
     fields = [_snake(name.strip()) for name in (request.update_mask or "").split(",")]
     fields = [name for name in fields if name]
     if not fields:
-        raise InvalidInput("Missing value for required parameter 'update_mask'.")
+        raise missing("update_mask")
     changed = _of(call).change(request.trace_id, request.assessment_id, request.assessment, fields)
     return One(assessment=changed)
 

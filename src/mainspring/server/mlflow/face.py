@@ -14,6 +14,7 @@ from mainspring.server.mlflow import (
     metrics,
     registered,
     runs,
+    spans,
     traces,
     versions,
     webhooks,
@@ -52,11 +53,15 @@ def faces() -> Sequence[Face]:
         *routes(webhooks.ENDPOINTS),
         *artifacts.run_routes(),
     ]
-    found = [
-        _face("", [*artifacts.page_routes(), Route("GET", "/version", _SAYS_NOTHING, _version)])
-    ]
+    told = Route("GET", "/version", _SAYS_NOTHING, _version)
+    found = [_face("", [*artifacts.page_routes(), told, spans.EXPORT])]
     info = Route("GET", "/server-info", _SAYS_NOTHING, _info)
-    newer = [info, *routes(traces.ENDPOINTS), *routes(assessments.ENDPOINTS)]
+    newer = [
+        info,
+        *routes(spans.ENDPOINTS),
+        *routes(traces.ENDPOINTS),
+        *routes(assessments.ENDPOINTS),
+    ]
     for prefix in PREFIXES:
         found += [
             _face(f"{prefix}/2.0/mlflow", below),

@@ -22,6 +22,7 @@ from mainspring.server.mlflow.wire import (
 )
 
 RESULTS_AT_MOST = 1000
+LATEST = "latest"
 DESCRIPTION_LENGTH = 100_000
 
 
@@ -206,9 +207,14 @@ def set_alias(call: Call, request: SetAlias) -> None:
 
 
 def get_alias(call: Call, request: Alias) -> OneVersion:
-    """Give the version that an alias points to; an unknown one is invalid, not missing."""
+    """Give the version that an alias points to; an unknown one is invalid, not missing.
+
+    Nobody can set `latest`: it is the newest version.
+    """
     found = catalog(call).get(request.name)
     version = found.aliases.get(request.alias)
+    if request.alias.lower() == LATEST and found.latest:
+        version = max((one.version.version for one in found.latest), key=int)
     if version is None:
         raise InvalidInput(f"Registered model alias {request.alias[:255]} not found.")
     return OneVersion(model_version=shown_version(catalog(call).version(request.name, version)))

@@ -1,11 +1,13 @@
-"""Traces: heads, tags and search; the spans are a file that the client uploads by itself."""
+"""Traces: heads, tags, links and search."""
 
+import re
 from datetime import datetime
 from math import log
 from typing import Any
 
 import msgspec
 
+import mainspring.tracking.traces as tracked
 from mainspring.api.verb import Call
 from mainspring.core.errors import InvalidInput
 from mainspring.server.mlflow.limits import check_key
@@ -27,6 +29,7 @@ LOCATION_TAG = "mlflow.artifactLocation"
 """Where the client uploads a trace's spans."""
 
 PROMPTS_TAG = "mlflow.linkedPrompts"
+_DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
 RESULTS_AT_MOST = 500
 LINKED_AT_MOST = 100
 
@@ -49,6 +52,8 @@ class Head(Message, frozen=True, kw_only=True):
     state: str | int | None = None
     tags: dict[str, str] | None = None
     trace_metadata: dict[str, str] | None = None
+    execution_duration: str | None = None
+    client_request_id: str | None = None
     assessments: tuple[dict[str, Any], ...] | None = None
 
 
@@ -154,28 +159,34 @@ def start(call: Call, request: Start) -> One:
         check_key(key, "tags.key"): value[:TAG_LENGTH] for key, value in (head.tags or {}).items()
     }
     kept = call.project.tracking.traces.put(
-        head.trace_id,
-        experiment=head.trace_location.mlflow_experiment.experiment_id,
-        at_ms=millis(head.request_time),
-        state=str(head.state or "STATE_UNSPECIFIED"),
-        body={name: value for name, value in told.items() if name not in ("tags", "assessments")},
-        tags=tags,
-        metadata={
-            check_key(key, "trace_metadata.key"): value[:PARAM_LENGTH]
-            for key, value in (head.trace_metadata or {}).items()
-        },
+        tracked.Head(
+            trace=head.trace_id,
+            experiment=head.trace_location.mlflow_experiment.experiment_id,
+            at_ms=millis(head.request_time),
+            state=str(head.state or "STATE_UNSPECIFIED"),
+            body={
+                name: value for name, value in told.items() if name not in ("tags", "assessments")
+            },
+            tags=tags,
+            metadata={
+                check_key(key, "trace_metadata.key"): value[:PARAM_LENGTH]
+                for key, value in (head.trace_metadata or {}).items()
+            },
+            took_ms=_took_ms(head.execution_duration),
+            client_request=head.client_request_id,
+        )
     )
     for said in head.assessments or ():
         call.project.tracking.assessments.create(kept.trace, said)
     if head.assessments:
         kept = call.project.tracking.traces.get(kept.trace)
-    return One(trace=Told(trace_info=_shown(kept)))
+    return One(trace=Told(trace_info=shown(kept)))
 
 
 def get(call: Call, request: Named) -> One:
     """Give a trace's head."""
     found = call.project.tracking.traces.get(request.trace_id)
-    return One(trace=Told(trace_info=_shown(found)))
+    return One(trace=Told(trace_info=shown(found)))
 
 
 def search(call: Call, request: Search) -> Found:
@@ -193,7 +204,7 @@ def search(call: Call, request: Search) -> Found:
         experiments, text=request.filter, orders=orders, page=Page(offset, limit + 1)
     )
     return Found(
-        traces=tuple(_shown(one) for one in found[:limit]),
+        traces=tuple(shown(one) for one in found[:limit]),
         next_page_token=page_token(offset + limit, asked) if len(found) > limit else None,
     )
 
@@ -204,7 +215,7 @@ def many(call: Call, request: Many) -> Infos:
     if len(wanted) > RESULTS_AT_MOST:
         raise InvalidInput(f"at most {RESULTS_AT_MOST} trace ids at once, found {len(wanted)}")
     found = call.project.tracking.traces.get_many(wanted)
-    return Infos(trace_infos=tuple(_shown(one) for one in found))
+    return Infos(trace_infos=tuple(shown(one) for one in found))
 
 
 def link(call: Call, request: Link) -> None:
@@ -300,9 +311,22 @@ def delete(call: Call, request: Delete) -> Deleted:
     return Deleted(traces_deleted=count)
 
 
-def _shown(trace: Trace) -> dict[str, Any]:
-    shown = {**trace.body, "tags": {**trace.tags, LOCATION_TAG: trace.location}}
-    return {**shown, "assessments": trace.assessments} if trace.assessments else shown
+def _took_ms(duration: str | None) -> int | None:
+    """Read a duration as protocol buffers write it, in seconds: `1.5s`."""
+    if not duration:
+        return None
+    if not _DURATION.fullmatch(duration):
+        raise InvalidInput(
+            f"Invalid value {duration[:40]!r} for parameter 'execution_duration': expected "
+            "seconds, such as 1.5s"
+        )
+    return int(float(duration[:-1]) * 1000)
+
+
+def shown(trace: Trace) -> dict[str, Any]:
+    """Show a trace's head."""
+    head = {**trace.body, "tags": {**trace.tags, LOCATION_TAG: trace.location}}
+    return {**head, "assessments": trace.assessments} if trace.assessments else head
 
 
 ENDPOINTS = (

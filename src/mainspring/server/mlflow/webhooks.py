@@ -3,14 +3,14 @@
 import msgspec
 
 from mainspring.api.verb import Call
-from mainspring.core.errors import InvalidInput, MainspringError
+from mainspring.core.errors import MainspringError
 from mainspring.core.ids import Id
 from mainspring.core.notices import Notice
 from mainspring.outbound.deliverer import send
 from mainspring.outbound.outbox import body_of
 from mainspring.outbound.webhooks import Change, Status, Webhook, Webhooks, checked_topics
 from mainspring.server.mlflow.table import Endpoint
-from mainspring.server.mlflow.wire import Int64, Message, bounded, offset_of, page_token
+from mainspring.server.mlflow.wire import Int64, Message, bounded, missing, offset_of, page_token
 from mainspring.server.routing import Permission
 
 READ = Permission("webhook", "read")
@@ -109,7 +109,7 @@ def create(call: Call, request: Create) -> One:
     """Subscribe."""
     for name in ("name", "url", "events"):
         if not getattr(request, name):
-            raise InvalidInput(f"Missing value for required parameter '{name}'.")
+            raise missing(name)
     return One(webhook=_shown(_of(call).create(request.change())))
 
 
