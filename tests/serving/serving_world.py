@@ -51,6 +51,24 @@ def constant(value: float) -> bytes:
     return graph(nodes, {"hour": TensorProto.FLOAT}, constants)
 
 
+def slow(value: float, size: int = 1200) -> bytes:
+    """A model that gives the same for every row, after two billion operations or so."""
+    nodes = [
+        helper.make_node("ReduceMean", ["hour"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["table", "nothing"], ["left"]),
+        helper.make_node("MatMul", ["left", "left"], ["product"]),
+        helper.make_node("ReduceMean", ["product"], ["one"], keepdims=0),
+        helper.make_node("Mul", ["one", "zero"], ["none"]),
+        helper.make_node("Mul", ["hour", "zero"], ["rows"]),
+        helper.make_node("Add", ["rows", "none"], ["all"]),
+        helper.make_node("Add", ["all", "value"], ["probability"]),
+    ]
+    table = np.zeros((size, size), np.float32)
+    constants = {"zero": np.float32(0), "value": np.float32(value), "table": table}
+    return graph(nodes, {"hour": TensorProto.FLOAT}, constants)
+
+
 def passing_on(name: str) -> bytes:
     """A model that gives one of its inputs: NaN comes out where NaN goes in."""
     nodes = [helper.make_node("Identity", [name], ["probability"])]

@@ -22,7 +22,7 @@ from tests.serving.serving_process import (
     received,
     wait_until,
 )
-from tests.serving.serving_world import World, canary, constant, failing_at, live
+from tests.serving.serving_world import World, canary, constant, failing_at, live, slow
 
 from mainspring.core.config import Config
 from mainspring.formats.routes import RouteTable, publish
@@ -327,8 +327,10 @@ def test_each_answer_comes_from_the_table_in_force(world: World, workers: Worker
     for number in range(2, 14):
         model = models[number % 3]
         world.publish(number, live(model, version=str(number)))
+        while not all(state(workers, worker).routes == number for worker in ("w1", "w2")):
+            time.sleep(0.005)
         newest = number
-        time.sleep(0.05)
+        time.sleep(0.03)
     ending.set()
     for thread in threads:
         thread.join(20)
@@ -337,11 +339,47 @@ def test_each_answer_comes_from_the_table_in_force(world: World, workers: Worker
     assert len(seen) > 100
     for before, after, answer in seen:
         number = int(answer["model_version"])
-        # A table published by the time of asking is never ignored; one more may be under way.
+        # A table that the workers told by the time of asking is never ignored; one more may be
+        # under way.
         assert before <= number <= after + 1
         assert tables[answer["parameters"]["prediction_id"]] == number
         score = 0.5 if number == 1 else 0.25 * (1, 2, 3)[number % 3]
         assert answer["outputs"][0]["data"] == [score]
+
+
+def test_loading_a_model_holds_up_no_answer(world: World, workers: Workers) -> None:
+    workers.start()
+    # Its goldens, which are replayed as it loads, take long.
+    world.publish(2, live(world.model(slow(0.5)), version="2"))
+    versions = set()
+    asked = 0
+    while state(workers).routes < 2 and asked < 100_000:
+        status, answer = workers.infer(flight())
+        assert status == 200
+        versions.add(answer["model_version"])
+        asked += 1
+    # One look more than the worker needs to see that there is news.
+    assert asked > 5
+    assert "1" in versions
+    assert workers.infer(flight())[1]["model_version"] == "2"
+
+
+def test_routes_swap_a_hundred_times_under_load(world: World, workers: Workers) -> None:
+    child = workers.start()
+    models = [world.model(constant(0.25 * i), golden=0.25 * i) for i in range(8)]
+    load = Load(workers, clients=4)
+    world.publish(2, live(models[0], version="2"))
+    with load:
+        for number in range(3, 103):
+            world.publish(number, live(models[number % 8], version=str(number)))
+            if number % 10 == 0:
+                while state(workers).routes < number:
+                    time.sleep(0.005)
+            if number == 30:
+                memory_mib = pss_mib(child.process.pid)
+    assert not load.refused
+    assert pss_mib(child.process.pid) - memory_mib < 20
+    assert state(workers).models == 1
 
 
 def test_a_full_disk_stops_no_answer_and_is_told(world: World, workers: Workers) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
@@ -26,8 +25,8 @@ Seq = NewType("Seq", int)
 NO_FACT = Seq(0)
 DEFAULT_PROJECT = "default"
 
-_TAIL = (1 << 62) - 1
-_VARIANT = 2 << 62
+# The first digit of the tail: two bits say which UUID it is, two are random.
+_VARIANT = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}")
 
 
@@ -53,11 +52,13 @@ class IdSource:
         with self._lock:
             first = max(now_ms << 12, self._last + 1)
             self._last = first + count - 1
-        tails = struct.unpack(f">{count}Q", self._entropy(8 * count))
-        return [
-            Id(f"{tick >> 12:012x}7{tick & 0xFFF:03x}{tail & _TAIL | _VARIANT:016x}")
-            for tick, tail in enumerate(tails, first)
-        ]
+        tails = self._entropy(8 * count).hex()
+        ids = []
+        for i in range(count):
+            tick, at = first + i, 16 * i
+            begin = f"{tick >> 12:012x}7{tick & 0xFFF:03x}{_VARIANT[tails[at]]}"
+            ids.append(Id(begin + tails[at + 1 : at + 16]))
+        return ids
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,7 +10,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.errors import InvalidInput, NotFound, Unavailable
 from mainspring.core.home import Home
 from mainspring.core.ids import IdSource
-from mainspring.formats.routes import EndpointRoute, load
+from mainspring.formats.routes import EndpointRoute, RouteTable, load
 from mainspring.formats.segment import encode_block
 from mainspring.serving.batch import Batch, Scoring
 from mainspring.serving.choice import Choice, chosen_of
@@ -19,7 +19,7 @@ from mainspring.serving.record import Exchange, Recorder, shadow_block
 from mainspring.serving.replay import Answer, Answers
 from mainspring.serving.request_log import MakeBlock, RequestLog
 from mainspring.serving.sent import Sent, batches, sent_rows
-from mainspring.serving.shelf import EMPTY, Served, stocked
+from mainspring.serving.shelf import EMPTY, Served, Shelf, stocked
 from mainspring.serving.status import EndpointStatus, Status, endpoint_status
 from mainspring.serving.straight import Given, OneRows, Straight
 from mainspring.serving.tally import Tally
@@ -95,31 +95,56 @@ class Engine:
         tried again after some seconds.
         """
         with self._refreshing:
-            try:
-                stat = os.stat(self._routes_path)
-            except FileNotFoundError:
-                self._routes_problem = "routes: none published yet"
-                return False
-            seen, now = (stat.st_ino, stat.st_mtime_ns), self._clock.monotonic_s()
-            failed = bool(self._shelf.problems) or self._routes_problem is not None
-            if seen == self._seen and not (failed and now - self._tried_s >= _RETRY_S):
-                return False
-            self._seen, self._tried_s = seen, now
-            return self._take_over()
+            table = self.news()
+            return table is not None and self.take(self.stock(table))
 
-    def _take_over(self) -> bool:
+    def news(self) -> RouteTable | None:
+        """Give a table that was published since the last look; None if there is none.
+
+        One of whose models some did not load is news again after some seconds.
+        """
+        try:
+            stat = os.stat(self._routes_path)
+        except FileNotFoundError:
+            self._routes_problem = "routes: none published yet"
+            return None
+        seen, now = (stat.st_ino, stat.st_mtime_ns), self._clock.monotonic_s()
+        failed = bool(self._shelf.problems) or self._routes_problem is not None
+        if seen == self._seen and not (failed and now - self._tried_s >= _RETRY_S):
+            return None
+        self._seen, self._tried_s = seen, now
         try:
             table = load(self._home.routes)
         except Exception as error:  # an unreadable file must not end the worker
             self._routes_problem = str(error)
-            return False
+            return None
         if table.number < self._shelf.number:
             self._routes_problem = (
                 f"routes: found number {table.number}, older than {self._shelf.number} in use"
             )
-            return False
+            return None
         self._routes_problem = None
-        self._shelf = stocked(self._home, table, self._shelf, at_most=self._loaded_models)
+        return table
+
+    def can_wait(self, table: RouteTable) -> bool:
+        """Tell whether a table's models must be loaded, and nobody waits for it.
+
+        Loading takes its time. Who publishes an endpoint's first route finds it served at once.
+        """
+        shelf = self._shelf
+        known = shelf.served.keys() | shelf.problems.keys()
+        answered = known >= {(route.project, route.endpoint) for route in table.endpoints}
+        return answered and not shelf.has_models_of(table)
+
+    def stock(self, table: RouteTable) -> Shelf:
+        """Load what a table needs and replay its goldens; in any thread, while answers go on."""
+        return stocked(self._home, table, self._shelf, at_most=self._loaded_models)
+
+    def take(self, shelf: Shelf) -> bool:
+        """Serve by a stocked shelf from now on; False if a newer one is in use meanwhile."""
+        if shelf.number < self._shelf.number:
+            return False
+        self._shelf = shelf
         self._choices, self._straights = {}, {}
         return True
 

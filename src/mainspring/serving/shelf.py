@@ -48,6 +48,15 @@ class Shelf:
             for model in served.models.values()
         }
 
+    def has_models_of(self, table: RouteTable) -> bool:
+        """Tell whether every model that a table names is loaded."""
+        loaded = self.models
+        return all(
+            (route.project, arm.manifest) in loaded
+            for route in table.endpoints
+            for arm in route.arms
+        )
+
 
 EMPTY = Shelf(0, {}, {})
 

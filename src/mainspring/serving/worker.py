@@ -14,6 +14,7 @@ from mainspring.core.clock import SystemClock
 from mainspring.core.config import Config
 from mainspring.core.home import Home
 from mainspring.core.ids import IdSource
+from mainspring.formats.routes import RouteTable
 from mainspring.formats.tokens import TokenBook
 from mainspring.formats.worker import WorkerState, alive, read_states, remove_state, write_state
 from mainspring.serving.app import App, Asked, Open, Permission, Route
@@ -25,6 +26,7 @@ from mainspring.serving.engine import Engine
 from mainspring.serving.http import TEXT, Response, failed
 from mainspring.serving.infer import Inference
 from mainspring.serving.metrics import TYPE, prometheus_text
+from mainspring.serving.shelf import Shelf
 from mainspring.serving.v2 import V2
 
 _LOOK_S = 0.05
@@ -37,7 +39,7 @@ _PROBE = Open("probes tell no more than that the worker is there")
 
 
 class Worker:
-    """One worker on one home. All of it runs in the event loop's thread."""
+    """One worker on one home. All but the loading of models runs in the event loop's thread."""
 
     def __init__(self, home: Home, config: Config, worker: str) -> None:
         self._home = home
@@ -66,6 +68,9 @@ class Worker:
         self._door = Door(self.app.answer, _limits(config), now=time.monotonic)
         self._stopping = asyncio.Event()
         self._at_once = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loading: asyncio.Future[Shelf] | None = None
+        self._loads_next: RouteTable | None = None
 
     async def serve(self, listening: socket.socket, *, ready: Callable[[], None]) -> None:
         """Serve until `stop`; what is on the routes is loaded before the first connection.
@@ -81,6 +86,7 @@ class Worker:
         # What is loaded stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        self._loop = loop
         listening.setblocking(False)
         server = await loop.create_server(
             lambda: Connection(self._door), sock=listening, backlog=_BACKLOG
@@ -137,7 +143,32 @@ class Worker:
             await asyncio.sleep(_LOOK_S / 2)
 
     def _look(self) -> None:
-        if self.engine.refresh():
+        """Take over a new table: at once if its models are there, else when they are loaded."""
+        table = self.engine.news()
+        if table is None:
+            return
+        if self._loop is None or not self.engine.can_wait(table):
+            self._take(self.engine.stock(table))
+        elif self._loading is None:
+            self._load(table)
+        else:
+            self._loads_next = table
+
+    def _load(self, table: RouteTable) -> None:
+        # The runtime gives the interpreter free while it loads and scores: answers go on.
+        assert self._loop is not None
+        self._loading = self._loop.run_in_executor(None, self.engine.stock, table)
+        self._loading.add_done_callback(self._loaded)
+
+    def _loaded(self, loading: asyncio.Future[Shelf]) -> None:
+        self._loading, table, self._loads_next = None, self._loads_next, None
+        if not loading.cancelled():
+            self._take(loading.result())
+        if table is not None and not self._stopping.is_set():
+            self._load(table)
+
+    def _take(self, shelf: Shelf) -> None:
+        if self.engine.take(shelf):
             self._tell()
 
     def _tell(self, *, changed: bool = False) -> WorkerState:
