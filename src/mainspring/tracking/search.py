@@ -29,7 +29,7 @@ ENTITIES = {
     **dict.fromkeys(("attribute", "attributes", "attr", "run"), "attribute"),
     **dict.fromkeys(("dataset", "datasets"), "dataset"),
 }
-_PLAIN = {name: of for name, of in ENTITIES.items() if of in ("tag", "attribute")}
+PLAIN = {name: of for name, of in ENTITIES.items() if of in ("tag", "attribute")}
 
 # To clients a run that was cancelled or ran out of time was killed.
 _STATUS = func.upper(
@@ -141,10 +141,10 @@ def search_experiments(
 ) -> Sequence[Row[Any]]:
     """Give the rows of experiments that match, newest first unless ordered otherwise."""
     query = _seen(select(EXPERIMENT).where(EXPERIMENT.c.project == project), EXPERIMENT, view)
-    for term in terms(text, _PLAIN, default="attribute"):
+    for term in terms(text, PLAIN, default="attribute"):
         query = query.where(condition(_EXPERIMENTS, project, term))
     for one in orders:
-        query = ordered(query, _EXPERIMENTS, project, order(one, _PLAIN, default="attribute"))
+        query = ordered(query, _EXPERIMENTS, project, order(one, PLAIN, default="attribute"))
     if not orders:
         query = query.order_by(EXPERIMENT.c.created_ms.desc())
     query = query.order_by(EXPERIMENT.c.number.desc())

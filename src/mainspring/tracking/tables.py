@@ -217,6 +217,48 @@ TRACE_RUN = Table(
     Column("run", Text, primary_key=True),
     Index("trace_run_by_run", "project", "run"),
 )
+# Questions with what is expected of their answers; tags lie with all tags.
+QUESTION_SET = Table(
+    "question_set",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("question_set", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Index("question_set_by_name", "project", "name"),
+)
+QUESTION_SET_EXPERIMENT = Table(
+    "question_set_experiment",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("question_set", Text, primary_key=True),
+    Column("experiment", Text, primary_key=True),
+    Index("question_set_by_experiment", "project", "experiment"),
+)
+QUESTION = Table(
+    "question",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("question_set", Text, primary_key=True),
+    Column("question", Text, primary_key=True),
+    Column("inputs", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("question_by_inputs", "project", "question_set", "inputs", unique=True),
+)
+SCORER = Table(
+    "scorer",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("experiment", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("scorer", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
 ARTIFACT = Table(
     "artifact",
     METADATA,
@@ -247,5 +289,9 @@ RECORDS: tuple[Table, ...] = (
     ASSESSMENT,
     TRACE_RUN,
     SPAN,
+    QUESTION_SET,
+    QUESTION_SET_EXPERIMENT,
+    QUESTION,
+    SCORER,
     ARTIFACT,
 )

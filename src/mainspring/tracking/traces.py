@@ -26,7 +26,11 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """A trace's head as its client told it, and its tags."""
 
     trace: str
+    experiment: str
     location: str
+    at_ms: int
+    took_ms: int | None
+    state: str
     body: dict[str, Any]
     tags: dict[str, str]
     assessments: tuple[dict[str, Any], ...] = ()
@@ -219,7 +223,11 @@ class Traces:
         return [
             Trace(
                 trace=row.trace,
+                experiment=row.experiment,
                 location=row.location,
+                at_ms=row.at_ms,
+                took_ms=row.took_ms,
+                state=row.state,
                 body=msgspec.json.decode(row.body),
                 tags=tags.get(row.trace, {}),
                 assessments=tuple(said.get(row.trace, ())),

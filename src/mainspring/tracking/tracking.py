@@ -20,6 +20,7 @@ from mainspring.tracking.inputs import DatasetUsed, ModelLink, add_datasets, lin
 from mainspring.tracking.limits import checked_key, checked_time, millis
 from mainspring.tracking.metrics import add_points, history
 from mainspring.tracking.models import LoggedModels, ModelMetric
+from mainspring.tracking.questions import Questions
 from mainspring.tracking.reading import Reading, row_of
 from mainspring.tracking.run import (
     NAME_TAG,
@@ -32,6 +33,7 @@ from mainspring.tracking.run import (
     Status,
     TrackedRun,
 )
+from mainspring.tracking.scorers import Scorers
 from mainspring.tracking.state import check_state, untracked
 from mainspring.tracking.tables import RUN_RECORD
 from mainspring.tracking.texts import delete_tag, set_tags
@@ -52,7 +54,10 @@ class Tracking:
         self.artifacts = Artifacts(project, database)
         self.models = LoggedModels(project, database, clock, self.experiments)
         self.traces = Traces(project, database, self.experiments)
-        self.assessments = Assessments(project, database, clock, ids or IdSource(clock))
+        ids = ids or IdSource(clock)
+        self.assessments = Assessments(project, database, clock, ids)
+        self.questions = Questions(project, database, clock, ids, self.experiments)
+        self.scorers = Scorers(project, database, clock, ids, self.experiments)
         self._waiting = WaitingPoints(project, database)
         self._entries = Entries(project, database, self._waiting)
         self.reading = Reading(project, database, self.models, self._waiting)

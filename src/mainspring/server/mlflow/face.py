@@ -12,8 +12,11 @@ from mainspring.server.mlflow import (
     logged_models,
     logs,
     metrics,
+    old_traces,
+    questions,
     registered,
     runs,
+    scorers,
     spans,
     traces,
     versions,
@@ -50,6 +53,7 @@ def faces() -> Sequence[Face]:
         *routes(registered.ENDPOINTS),
         *routes(versions.ENDPOINTS),
         *routes(traces.OLD_ENDPOINTS),
+        *routes(old_traces.ENDPOINTS),
         *routes(webhooks.ENDPOINTS),
         *artifacts.run_routes(),
     ]
@@ -61,6 +65,8 @@ def faces() -> Sequence[Face]:
         *routes(spans.ENDPOINTS),
         *routes(traces.ENDPOINTS),
         *routes(assessments.ENDPOINTS),
+        *routes(questions.ENDPOINTS),
+        *routes(scorers.ENDPOINTS),
     ]
     for prefix in PREFIXES:
         found += [

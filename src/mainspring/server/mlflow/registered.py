@@ -213,7 +213,9 @@ def get_alias(call: Call, request: Alias) -> OneVersion:
     """
     found = catalog(call).get(request.name)
     version = found.aliases.get(request.alias)
-    if request.alias.lower() == LATEST and found.latest:
+    if request.alias.lower() == LATEST:
+        if not found.latest:
+            raise NotFound(f"Latest version not found for model {request.name}.")
         version = max((one.version.version for one in found.latest), key=int)
     if version is None:
         raise InvalidInput(f"Registered model alias {request.alias[:255]} not found.")

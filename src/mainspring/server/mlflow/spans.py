@@ -3,7 +3,6 @@
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from mainspring.core.errors import InvalidInput, MainspringError
 from mainspring.core.ids import Digest
 from mainspring.server.mlflow.otlp import read_json, read_protobuf, unpacked
 from mainspring.server.mlflow.table import READ, WRITE, Endpoint
-from mainspring.server.mlflow.traces import Many, shown
+from mainspring.server.mlflow.traces import Many, body_of, shown
 from mainspring.server.mlflow.wire import Message, Text
 from mainspring.server.routing import Asked, Route
 from mainspring.tracking.artifacts import Place
@@ -171,21 +170,10 @@ def _head(trace: str, experiment: str, spans: Sequence[Span]) -> Head:
     if root is not None:
         took = max(span.end_time_unix_nano for span in spans) // 1_000_000 - began
     state = "IN_PROGRESS" if root is None else "ERROR" if root.state == "ERROR" else "OK"
-    datetime.fromtimestamp(began / 1000, UTC).isoformat(timespec="milliseconds")
-    body: dict[str, Any] = {
-        "trace_id": trace,
-        "trace_location": {
-            "type": "MLFLOW_EXPERIMENT",
-            "mlflow_experiment": {"experiment_id": experiment},
-        },
-        "request_time": datetime.fromtimestamp(began / 1000, UTC).isoformat(
-            timespec="milliseconds"
-        ),
-        "state": state,
-        "trace_metadata": {"mlflow.trace_schema.version": "3"},
-    }
-    if root is not None and took is not None:
-        body["execution_duration"] = f"{took / 1000:.3f}s"
+    metadata = {"mlflow.trace_schema.version": "3"}
+    body = body_of(trace, experiment, at_ms=began, state=state, took_ms=took)
+    body["trace_metadata"] = metadata
+    if root is not None:
         for name, key in (("request_preview", INPUTS), ("response_preview", OUTPUTS)):
             if (value := root.attribute(key)) is not None:
                 body[name] = _preview(value)
@@ -199,7 +187,7 @@ def _head(trace: str, experiment: str, spans: Sequence[Span]) -> Head:
         state=state,
         body=body,
         tags=tags,
-        metadata=body["trace_metadata"],
+        metadata=metadata,
         took_ms=took,
     )
 

@@ -1,7 +1,7 @@
 """Traces: heads, tags, links and search."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from math import log
 from typing import Any
 
@@ -321,6 +321,21 @@ def _took_ms(duration: str | None) -> int | None:
             "seconds, such as 1.5s"
         )
     return int(float(duration[:-1]) * 1000)
+
+
+def body_of(
+    trace: str, experiment: str, *, at_ms: int, state: str, took_ms: int | None
+) -> dict[str, Any]:
+    """Write a trace's head that its client did not write itself."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+    body: dict[str, Any] = {
+        "trace_id": trace,
+        "trace_location": location,
+        "request_time": at.replace("+00:00", "Z"),
+        "state": state,
+    }
+    return body if took_ms is None else {**body, "execution_duration": f"{took_ms / 1000:.3f}s"}
 
 
 def shown(trace: Trace) -> dict[str, Any]:
