@@ -3,6 +3,7 @@
 import json
 import resource
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,28 @@ def test_rows_that_the_disk_refuses_are_counted_by_the_next_record(
     worker.engine.close()
     assert [block.missing_before for block in world.blocks()] == [0, 0, 0, 3, 0, 0]
     assert np.all([block.columns["hour"] == [3.0] for block in world.blocks()])
+
+
+def test_what_waited_longer_than_its_caller_does_is_not_scored(tmp_path: Path) -> None:
+    world = served(tmp_path, "live")
+    worker = Worker(world.home, Config(), "w1")
+    inputs = [tensor("distance", "FP64", [1.5]), tensor("hour", "FP64", [3])]
+
+    def status(timeout: object, header: str | None, waited_s: float) -> int:
+        body = {"inputs": inputs, "parameters": {"timeout": timeout}}
+        request = asked("live", body)
+        headers = {
+            **request.headers,
+            **({} if header is None else {"x-request-timeout-us": header}),
+        }
+        came_s = time.monotonic() - waited_s
+        late = msgspec.structs.replace(request, headers=headers, came_s=came_s)
+        return worker.app(late).status
+
+    assert status(2_000_000, None, 1.0) == status(None, "2000000", 1.0) == 200
+    assert status(900_000, None, 1.0) == status(None, "900000", 1.0) == 504
+    assert status(9_000_000, "900000", 1.0) == status(900_000, "9000000", 1.0) == 504
+    assert status(-1, None, 0.0) == status("1", None, 0.0) == status(True, None, 0.0) == 400
+    assert status(None, "soon", 0.0) == 400
+    worker.engine.close()
+    assert len(world.blocks()) == 2

@@ -11,7 +11,7 @@ import msgspec
 from mainspring.core.errors import MainspringError
 from mainspring.core.ids import DEFAULT_PROJECT
 from mainspring.serving.callers import Callers
-from mainspring.serving.http import Request, Response, failed
+from mainspring.serving.http import BUSY, Request, Response, failed
 
 _STATUS = {
     "invalid_input": 400,
@@ -20,6 +20,7 @@ _STATUS = {
     "not_permitted": 403,
     "not_found": 404,
     "unavailable": 503,
+    "timed_out": 504,
 }
 _ROUTED = 1024
 _LONGEST_KEPT = 512
@@ -218,4 +219,6 @@ def _failed(error: Exception) -> Response:
         return failed(500, "the worker failed on this request; its log says why")
     status = _STATUS.get(error.code, 500)
     headers = (("WWW-Authenticate", 'Bearer realm="mainspring"'),) if status == 401 else ()
+    if status == 503:
+        headers = (BUSY,)
     return failed(status, str(error), *headers)

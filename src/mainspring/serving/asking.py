@@ -53,6 +53,8 @@ class Asked:
     outputs: tuple[str, ...]
     binary: frozenset[str]
     """Outputs that are to come as bytes behind the JSON."""
+    timeout_us: int | None
+    """How long it may wait to be scored."""
 
 
 def parse(content: bytes, json_bytes: int | None) -> tuple[InferBody, memoryview]:
@@ -115,7 +117,14 @@ def understood(
         ),
         wanted,
         binary,
+        _timeout_us(body.parameters.get("timeout")),
     )
+
+
+def _timeout_us(value: object) -> int | None:
+    if value is None or (type(value) is int and value > 0):
+        return value
+    raise InvalidInput(f"parameter 'timeout': found {value!r}, expected whole microseconds above 0")
 
 
 def _checked_shapes(

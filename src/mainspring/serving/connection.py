@@ -3,15 +3,25 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from typing import cast
+from typing import NoReturn, cast
 
 import httptools
 
 from mainspring.serving.door import Door
-from mainspring.serving.http import Request, Response, encoded, failed
+from mainspring.serving.http import (
+    BUSY,
+    Request,
+    Response,
+    TooLarge,
+    encoded,
+    failed,
+    inflated,
+)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ONCE = frozenset({"host", "origin", "authorization", "inference-header-content-length"})
+_CODINGS = frozenset({"identity", "gzip"})
+_ACCEPTED = ("Accept-Encoding", "gzip")
 _HEADERS = 100
 # Chunked bodies are larger than what they carry; beyond this they are mostly framing.
 _FRAMING_BYTES = 1 << 20
@@ -58,7 +68,9 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._limits.unread_bytes)
         self._door.open.add(self)
         if len(self._door.open) > self._limits.connections:
-            self._refuse(failed(503, "too many connections; keep fewer open and use them again"))
+            self._refuse(
+                failed(503, "too many connections; keep fewer open and use them again", BUSY)
+            )
             self._answer_waiting()
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -79,7 +91,8 @@ class Connection(asyncio.Protocol):
         if afresh and len(self._waiting) < self._limits.pipelined:
             known = self._door.whole(data)
             if known is not None:
-                self._take(known)
+                self._hold(len(known.body))
+                self._waiting.append(known)
                 self._answer_waiting()
                 return
         self._raw_bytes += len(data)
@@ -113,7 +126,9 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         if len(self._waiting) >= self._limits.pipelined:
-            self._break(failed(503, "too many requests wait on this connection; send fewer ahead"))
+            self._break(
+                failed(503, "too many requests wait on this connection; send fewer ahead", BUSY)
+            )
         self._begun = self._in_head = True
         self._wants_continue = False
         self._target = b""
@@ -159,8 +174,8 @@ class Connection(asyncio.Protocol):
             if key in _ONCE and key in headers:
                 self._break(failed(400, f"header {key!r} is there twice; send it once"))
             headers[key] = value.decode("latin-1")
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            self._break(failed(415, "the body is encoded; send it as it is"))
+        if headers.get("content-encoding", "identity").lower() not in _CODINGS:
+            self._break(failed(415, "the body is encoded; send it as it is, or as gzip", _ACCEPTED))
         if headers.get("transfer-encoding", "chunked").lower() != "chunked":
             self._break(failed(400, "transfer encodings other than chunked are not taken"))
         if int(headers.get("content-length", "0")) > self._limits.body_bytes:
@@ -177,21 +192,21 @@ class Connection(asyncio.Protocol):
         if self._body_bytes > self._limits.body_bytes:
             self._break(self._too_large())
         self._body.append(part)
-        self._held_bytes += len(part)
-        self._door.buffered_bytes += len(part)
-        if self._door.buffered_bytes > self._door.buffered_at_most:
-            self._break(failed(503, "too many large requests at once; repeat it later"))
+        self._hold(len(part))
 
-    def _take(self, request: Request) -> None:
-        self._held_bytes += len(request.body)
-        self._door.buffered_bytes += len(request.body)
-        self._waiting.append(request)
+    def _hold(self, size: int) -> None:
+        self._held_bytes += size
+        self._door.buffered_bytes += size
+        if self._door.buffered_bytes > self._door.buffered_at_most:
+            self._break(failed(503, "too many large requests at once; repeat it later", BUSY))
 
     def on_message_complete(self) -> None:
         """A request is whole: it waits for its turn."""
         self._begun = False
         self._raw_bytes = 0
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if self._headers.get("content-encoding", "identity").lower() == "gzip" and body:
+            body = self._inflated(body)
         self._waiting.append(
             Request(
                 self._parser.get_method().decode(),
@@ -200,8 +215,19 @@ class Connection(asyncio.Protocol):
                 body,
                 self._parser.should_keep_alive(),
                 self._parser.get_http_version() == "1.0",
+                self._door.now(),
             )
         )
+
+    def _inflated(self, body: bytes) -> bytes:
+        try:
+            content = inflated(body, self._limits.body_bytes)
+        except TooLarge:
+            self._break(self._too_large())
+        if content is None:
+            self._break(failed(400, "the body is no whole gzip; send it again"))
+        self._hold(len(content) - len(body))
+        return content
 
     def expire(self) -> None:
         """Act on the deadline."""
@@ -282,7 +308,7 @@ class Connection(asyncio.Protocol):
         self._door.turn_away(response.status)
         self._waiting.append(response)
 
-    def _break(self, response: Response) -> None:
+    def _break(self, response: Response) -> NoReturn:
         self._refusal = response
         raise _Broken
 

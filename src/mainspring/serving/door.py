@@ -121,7 +121,13 @@ class Door:
         if len(content) - end != size or self.buffered_bytes + size > self.buffered_at_most:
             return None
         return Request(
-            first.method, first.target, first.headers, content[end:], first.keep_alive, first.old
+            first.method,
+            first.target,
+            first.headers,
+            content[end:],
+            first.keep_alive,
+            first.old,
+            self.now(),
         )
 
     def keep_whole(self, content: bytes, request: object) -> None:

@@ -1,12 +1,17 @@
 """One HTTP exchange as values: what was asked, what is answered, and the bytes of the answer."""
 
 import time
+import zlib
 from collections.abc import Mapping
 
 import msgspec
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+
+_GZIP = 31
+"""The window of zlib that takes gzip, and only that."""
+BUSY = ("Retry-After", "1")
 
 _REASONS = {
     200: "OK",
@@ -22,6 +27,7 @@ _REASONS = {
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 
 
@@ -37,6 +43,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     keep_alive: bool = True
     old: bool = False
     """Of HTTP/1.0."""
+    came_s: float | None = None
+    """When it was whole, on the monotonic scale."""
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +59,35 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 def failed(status: int, error: str, *headers: tuple[str, str]) -> Response:
     """Make the answer that says what went wrong, as V2 has it."""
     return Response(status, msgspec.json.encode({"error": error}), JSON, headers)
+
+
+class TooLarge(Exception):
+    """A body that is larger than it may be once it is inflated."""
+
+
+def inflated(body: bytes, at_most: int) -> bytes | None:
+    """Inflate a gzip body; None if it is none, or is cut off.
+
+    Raises:
+        TooLarge: It gives more than `at_most` bytes; no more than that was inflated.
+    """
+    found: list[bytes] = []
+    left = at_most
+    while True:
+        member = zlib.decompressobj(_GZIP)
+        try:
+            found.append(member.decompress(body, left + 1))
+        except zlib.error:
+            return None
+        left -= len(found[-1])
+        if left < 0:
+            raise TooLarge
+        if not member.eof:
+            return None
+        # A gzip file may be several behind each other; each takes bytes away, so this ends.
+        body = member.unused_data
+        if not body:
+            return b"".join(found)
 
 
 def encoded(

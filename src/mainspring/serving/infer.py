@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from mainspring.core.clock import Clock
-from mainspring.core.errors import InvalidInput
+from mainspring.core.errors import InvalidInput, TimedOut
 from mainspring.core.ids import IdSource
 from mainspring.serving.app import Asked
 from mainspring.serving.asking import OUTPUTS, parse, understood
@@ -18,6 +18,8 @@ from mainspring.serving.sent import Sent, sent_rows
 from mainspring.serving.tensors import binary
 
 _REASONS_SHOWN = 10
+_BINARY, _TIMEOUT = "inference-header-content-length", "x-request-timeout-us"
+_LONG_WAY = frozenset({_BINARY, _TIMEOUT})
 
 
 class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -109,7 +111,7 @@ class Inference:
             if place not in alike:
                 alike[place] = self._alike(place)
             group, asked = alike[place], request.request
-            if group is None or "inference-header-content-length" in asked.headers:
+            if group is None or not asked.headers.keys().isdisjoint(_LONG_WAY):
                 left.append(number)
                 continue
             row = group.read(asked.body)
@@ -172,12 +174,13 @@ class Inference:
 
     def _read(self, choice: Choice, request: Request, now_us: int) -> tuple[Sent, _Wanted]:
         size = _json_bytes(request)
-        if size is None:
+        if size is None and _TIMEOUT not in request.headers:
             sent = choice.reader.read(request.body, now_us=now_us, ids=self._ids)
             if sent is not None:
                 return sent, _PLAIN if sent.request_id is None else _Wanted(sent.request_id)
         body, behind = parse(request.body, size)
         asked = understood(body, behind, choice.route, clock=self._clock, ids=self._ids)
+        self._check_time(request, asked.timeout_us)
         sent = sent_rows(
             asked.rows,
             choice.route.request,
@@ -186,6 +189,24 @@ class Inference:
             version=choice.version,
         )
         return sent, _Wanted(asked.id, asked.outputs, asked.binary)
+
+    def _check_time(self, request: Request, timeout_us: int | None) -> None:
+        """Refuse what has waited longer than its caller does."""
+        text = request.headers.get(_TIMEOUT)
+        if text is not None:
+            if not (text.isascii() and text.isdigit() and 0 < len(text) < 16):
+                raise InvalidInput(
+                    f"header {_TIMEOUT}: found {text[:20]!r}, expected whole microseconds"
+                )
+            timeout_us = min(int(text), timeout_us or int(text))
+        if timeout_us is None or request.came_s is None:
+            return
+        waited_us = int((self._clock.monotonic_s() - request.came_s) * 1e6)
+        if waited_us > timeout_us:
+            raise TimedOut(
+                f"request: waited {waited_us} us, its timeout is {timeout_us} us; nothing was "
+                "scored, repeat it with more time or later"
+            )
 
     def _answered(
         self, groups: Iterable[_Group], started_s: float
@@ -307,7 +328,7 @@ def _shared(endpoint: str, version: str, arm: str) -> tuple[bytes, bytes, bytes]
 
 
 def _json_bytes(request: Request) -> int | None:
-    text = request.headers.get("inference-header-content-length")
+    text = request.headers.get(_BINARY)
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 12):

@@ -63,6 +63,7 @@ class _Parameters(msgspec.Struct, frozen=True, gc=False):
     key: _Key | None = None
     event_time: Aware | None = None
     binary_data_output: Literal[False] | None = None
+    timeout: None = None
 
 
 _NONE = _Parameters()
