@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from importlib.metadata import requires
 from typing import Any
 
 import lightgbm
@@ -171,6 +172,7 @@ def test_trees_on_unix_seconds_are_refused_naming_rows_and_the_column() -> None:
         ({"zero_as_missing": True}, "zero_as_missing"),
         ({"linear_tree": True}, "linear_tree"),
         ({"boosting_type": "rf", "subsample": 0.5, "subsample_freq": 1}, "boosting=rf"),
+        ({"objective": "multiclassova", "num_class": 3}, "multiclassova"),
     ],
 )
 def test_silent_traps_of_lightgbm_are_refused_by_name(
@@ -178,6 +180,7 @@ def test_silent_traps_of_lightgbm_are_refused_by_name(
 ) -> None:
     columns, late = flights()
     numbers = np.column_stack([columns[n] for n in FLOATS])
+    late = np.arange(len(late)) % parameters.get("num_class", 2)
     model = lightgbm.LGBMClassifier(**FAST, **parameters).fit(numbers, late)
 
     with pytest.raises(Unconvertible, match=named):
@@ -191,6 +194,30 @@ def test_categorical_hist_gradient_boosting_is_refused_by_name() -> None:
 
     with pytest.raises(Unconvertible, match="categorical_features"):
         to_onnx(model, NUMBERS, columns)
+
+
+def test_plain_hist_gradient_boosting_agrees_with_the_protobuf_that_converts_it() -> None:
+    columns, late = flights()
+    numbers = np.column_stack([columns[n] for n in FLOATS])
+    model = HistGradientBoostingClassifier(max_iter=5).fit(numbers, late)
+
+    graph = to_onnx(model, NUMBERS, columns)
+
+    expected = model.predict_proba(numbers)[:, 1]
+    assert np.abs(run(graph, NUMBERS, columns) - expected).max() < 1e-5
+    # Its converter fails with protobuf 7.
+    assert any("protobuf<7" in wanted for wanted in requires("mainspring") or ())
+
+
+@pytest.mark.parametrize("objective", ["regression", "poisson"])
+def test_regressions_of_lightgbm_agree(objective: str) -> None:
+    columns, late = flights()
+    numbers = np.column_stack([columns[n] for n in FLOATS])
+    model = lightgbm.LGBMRegressor(objective=objective, **FAST).fit(numbers, late * 9.0)
+
+    graph = to_onnx(model, NUMBERS, columns)
+
+    assert np.abs(run(graph, NUMBERS, columns) - model.booster_.predict(numbers)).max() < 1e-4
 
 
 def test_an_encoder_that_raises_on_unknown_is_refused_by_name() -> None:

@@ -7,13 +7,16 @@ model was trained, never in a server process.
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx.external_data_helper import uses_external_data
 
 from mainspring.core.errors import MainspringError, Unconvertible
+from mainspring.formats import boosters, networks
 from mainspring.formats import columns as columnwise
 from mainspring.formats.columns import Frame
 from mainspring.formats.graph import (
@@ -28,7 +31,7 @@ from mainspring.formats.parity import check_parity, run
 from mainspring.formats.traps import parts, refuse_traps
 
 _OPSET = {"": 17, "ai.onnx.ml": 3}
-_TREES = ("lightgbm.", "sklearn.tree.", "sklearn.ensemble.")
+_TREES = ("lightgbm.", "xgboost.", "catboost.", "sklearn.tree.", "sklearn.ensemble.")
 
 
 def to_onnx(
@@ -36,10 +39,12 @@ def to_onnx(
 ) -> bytes:
     """Convert a fitted model, and refuse if the graph disagrees with it.
 
-    Takes LightGBM boosters and classifiers, scikit-learn estimators and Pipelines (a LightGBM
-    step included), an `onnx.ModelProto` or its bytes. The graph has one one-dimensional input
-    per column and one output per row: the probability of the second class, or the value of a
-    regression. Trees get float32 inputs; before linear steps doubles stay doubles.
+    Takes LightGBM, XGBoost and CatBoost models, scikit-learn estimators and Pipelines (LightGBM
+    and XGBoost as steps included), PyTorch modules of one matrix, an `onnx.ModelProto`, its
+    bytes, or the path of its file.
+    The graph has one one-dimensional input per column and one output per row: the probability of
+    the second class, or the value of a regression. Trees get float32 inputs; before linear steps
+    doubles stay doubles.
 
     Args:
         columns: Every column the model takes, in its order.
@@ -54,7 +59,7 @@ def to_onnx(
     """
     if columnwise.count(rows) < 2:
         raise Unconvertible("conversion: found fewer than 2 rows, give at least 1,000 real ones")
-    if isinstance(model, bytes | onnx.ModelProto):
+    if isinstance(model, bytes | onnx.ModelProto | Path):
         return _from_onnx(model, columns, rows, output)
     _check_kind(model)
     refuse_traps(model)
@@ -80,20 +85,21 @@ def to_onnx(
 
 
 def _check_kind(model: Any) -> None:
+    if networks.is_network(model):
+        return
     if isinstance(model, type) or not callable(getattr(model, "predict", None)):
         kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise Unconvertible(
-            f"model: found {kind} without a fitted `predict`; give a fitted LightGBM or "
-            "scikit-learn model, or an ONNX graph"
+            f"model: found {kind} without a fitted `predict`; give a fitted model of "
+            "LightGBM, XGBoost, CatBoost or scikit-learn, or an ONNX graph"
         )
 
 
 def _from_onnx(
-    model: bytes | onnx.ModelProto, columns: Sequence[Column], rows: Frame, output: str
+    model: bytes | onnx.ModelProto | Path, columns: Sequence[Column], rows: Frame, output: str
 ) -> bytes:
     try:
-        ready = onnx.load_from_string(model) if isinstance(model, bytes) else model
-        ready = without_zipmap(ready)
+        ready = without_zipmap(_loaded(model))
         inputs = [value.name for value in ready.graph.input]
         if len(inputs) == 1 and (len(columns) > 1 or inputs != [columns[0].name]):
             graph = around_matrix(ready, _all(columns), output)
@@ -109,6 +115,20 @@ def _from_onnx(
     return content
 
 
+def _loaded(model: bytes | onnx.ModelProto | Path) -> onnx.ModelProto:
+    if isinstance(model, Path):
+        # Weights in a second file beside it become part of the graph.
+        return onnx.load(model, load_external_data=True)
+    ready = onnx.load_from_string(model) if isinstance(model, bytes) else model
+    apart = [tensor.name for tensor in ready.graph.initializer if uses_external_data(tensor)]
+    if apart:
+        raise Unconvertible(
+            f"graph: weights {', '.join(apart[:3])} lie in another file, which bytes alone do not "
+            "bring; give the path of the .onnx file with its data beside it"
+        )
+    return ready
+
+
 def _answers(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.float64]:
     from sklearn.exceptions import NotFittedError
 
@@ -116,6 +136,13 @@ def _answers(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.f
         return _native(model, columns, rows)
     except NotFittedError as error:
         raise Unconvertible(f"{type(model).__name__}: {error}; fit it first") from error
+    except RuntimeError as error:
+        if not networks.is_network(model):
+            raise
+        raise Unconvertible(
+            f"{type(model).__name__}: {error}; expected a module that takes one matrix of "
+            f"{len(columns)} columns and any number of rows"
+        ) from error
 
 
 def _native(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.float64]:
@@ -123,13 +150,17 @@ def _native(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.fl
     with warnings.catch_warnings():
         # LightGBM names the columns of bare arrays and scikit-learn then misses those names.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        if _is_lightgbm(model):
-            raw = getattr(model, "booster_", model).predict(columnwise.matrix(rows, columns))
+        if boosters.is_booster(model):
+            raw = boosters.answers(model, columnwise.matrix(rows, columns))
+        elif networks.is_network(model):
+            raw = networks.answers(model, columnwise.matrix(rows, columns))
         elif hasattr(model, "predict_proba"):
             raw = model.predict_proba(columnwise.native(rows, columns, named=named))
         else:
             raw = model.predict(columnwise.native(rows, columns, named=named))
     scores = np.asarray(raw, np.float64)
+    if scores.ndim == 2 and scores.shape[1] == 1:
+        return scores[:, 0]
     if scores.ndim == 2 and scores.shape[1] != 2:
         raise Unconvertible(
             f"{type(model).__name__}: found {scores.shape[1]} classes, expected two or a "
@@ -139,7 +170,7 @@ def _native(model: Any, columns: Sequence[Column], rows: Frame) -> NDArray[np.fl
 
 
 def _only_trees(model: Any) -> bool:
-    return all(
+    return networks.is_network(model) or all(
         type(part).__module__.startswith((*_TREES, "sklearn.pipeline", "sklearn.compose"))
         or type(part).__name__ in ("OrdinalEncoder", "OneHotEncoder", "FunctionTransformer")
         for part in parts(model)
@@ -149,8 +180,10 @@ def _only_trees(model: Any) -> bool:
 def _converted(
     model: Any, columns: Sequence[Column], output: str, *, double: bool
 ) -> onnx.ModelProto:
-    if _is_lightgbm(model):
-        return around_matrix(_booster(model, len(columns)), _all(columns), output)
+    if boosters.is_booster(model):
+        return around_matrix(boosters.graph(model, columns), _all(columns), output)
+    if networks.is_network(model):
+        return around_matrix(networks.graph(model, len(columns)), _all(columns), output)
     steps = list(getattr(model, "steps", ()))
     if steps and type(steps[0][1]).__name__ == "ColumnTransformer":
         front = _ordinal_front(steps[0][1], columns)
@@ -211,7 +244,7 @@ def _sklearn(
         StringTensorType,
     )
 
-    _register_lightgbm()
+    boosters.register()
     number = DoubleTensorType if double else FloatTensorType
     types = [
         (name, (StringTensorType if kind == "str" else number)([None, width]))
@@ -225,59 +258,6 @@ def _sklearn(
             model, "model", initial_types=types, options=options, target_opset=_OPSET
         )
     return body
-
-
-def _booster(model: Any, width: int) -> onnx.ModelProto:
-    from onnxmltools import convert_lightgbm
-    from onnxmltools.convert.common.data_types import (
-        FloatTensorType,
-    )
-
-    booster = getattr(model, "booster_", model)
-    if booster.num_feature() != width:
-        raise Unconvertible(
-            f"LightGBM: the model takes {booster.num_feature()} columns, the signature names "
-            f"{width}; name exactly its columns, in order"
-        )
-    types = [("matrix", FloatTensorType([None, width]))]
-    body: onnx.ModelProto = convert_lightgbm(
-        booster, "model", initial_types=types, zipmap=False, target_opset=15
-    )
-    return body
-
-
-def _register_lightgbm() -> None:
-    from skl2onnx import update_registered_converter
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_classifier_output_shapes,
-        calculate_linear_regressor_output_shapes,
-    )
-
-    try:
-        from lightgbm import LGBMClassifier, LGBMRegressor
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import (
-            convert_lightgbm,
-        )
-    except ImportError:
-        return
-    update_registered_converter(
-        LGBMClassifier,
-        "LightGbmLGBMClassifier",
-        calculate_linear_classifier_output_shapes,
-        convert_lightgbm,
-        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
-    )
-    update_registered_converter(
-        LGBMRegressor,
-        "LightGbmLGBMRegressor",
-        calculate_linear_regressor_output_shapes,
-        convert_lightgbm,
-        options={"split": None},
-    )
-
-
-def _is_lightgbm(model: Any) -> bool:
-    return type(model).__module__.startswith("lightgbm.")
 
 
 def _all(columns: Sequence[Column]) -> Front:

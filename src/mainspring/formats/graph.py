@@ -17,6 +17,9 @@ from onnx.compose import add_prefix
 from mainspring.core.errors import Unconvertible
 from mainspring.formats.model import Column
 
+_OPSET = 17
+_IR = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Codes:
@@ -93,14 +96,16 @@ def around_columns(
 
 def without_zipmap(model: onnx.ModelProto) -> onnx.ModelProto:
     """Give the graph with its class probabilities as a tensor instead of a list of maps."""
-    zipped = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "ZipMap"}
+    zipped = {n.output[0]: n for n in model.graph.node if n.op_type == "ZipMap"}
     if not zipped:
         return model
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]
     outputs = [
-        helper.make_tensor_value_info(zipped[o.name], TensorProto.FLOAT, [None, None])
+        helper.make_tensor_value_info(
+            zipped[o.name].input[0], TensorProto.FLOAT, [None, _classes(zipped[o.name])]
+        )
         if o.name in zipped
         else o
         for o in model.graph.output
@@ -109,6 +114,15 @@ def without_zipmap(model: onnx.ModelProto) -> onnx.ModelProto:
     plain.graph.node.extend(nodes)
     plain.graph.output.extend(outputs)
     return plain
+
+
+def _classes(zipmap: onnx.NodeProto) -> int:
+    labels = {attribute.name: attribute for attribute in zipmap.attribute}
+    return max(
+        len(labels[name].ints or labels[name].strings)
+        for name in ("classlabels_int64s", "classlabels_strings")
+        if name in labels
+    )
 
 
 def _encode(name: str, coded: str, codes: Codes) -> onnx.NodeProto:
@@ -152,12 +166,26 @@ def _assembled(
     )
     domains = {o.domain: o.version for o in body.opset_import}
     domains.setdefault("ai.onnx.ml", 3)
+    domains.setdefault("", _OPSET)  # A converter of trees alone imports no other operators.
     # Sorted: the converters list them in the order of a set, which differs by process.
     imports = [helper.make_opsetid(domain, number) for domain, number in sorted(domains.items())]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=body.ir_version)
+    # From 4 on, constants need not be inputs as well.
+    version = max(body.ir_version, _IR)
+    model = helper.make_model(graph, opset_imports=imports, ir_version=version)
     model.functions.extend(body.functions)
+    _forget_origin(model)
     onnx.checker.check_model(model)
     return model
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Drop where in the author's files a node comes from: it differs by machine."""
+    nodes = [*model.graph.node, *(node for f in model.functions for node in f.node)]
+    for part in (*nodes, *model.graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for tensor in model.graph.initializer:
+        tensor.ClearField("data_location")
 
 
 def _scores(body: onnx.ModelProto) -> Any:

@@ -5,6 +5,7 @@ disagrees with the model on up to all rows. Parity would catch them on rows that
 name tells the author what to change.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,10 @@ def refuse_traps(model: Any) -> None:
         booster = getattr(part, "booster_", part)
         if type(booster).__module__.startswith("lightgbm"):
             _refuse_booster(booster)
+        elif type(part).__module__.startswith("xgboost"):
+            _refuse_xgboost(part)
+        elif type(part).__module__.startswith("catboost"):
+            _refuse_catboost(part)
         elif type(part).__name__.startswith("HistGradientBoosting"):
             _refuse_hist(part)
         elif type(part).__name__ == "OrdinalEncoder" and part.handle_unknown == "error":
@@ -61,6 +66,41 @@ def _refuse_booster(booster: Any) -> None:
         raise Unconvertible(
             f"LightGBM with {', '.join(found)}: converts without an error and then answers "
             "wrongly; train without it"
+        )
+
+
+def _refuse_xgboost(model: Any) -> None:
+    booster = model.get_booster() if hasattr(model, "get_booster") else model
+    kind = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"]
+    if kind != "gbtree":
+        raise Unconvertible(
+            f"XGBoost with booster={kind}: there is no conversion for it; train with booster=gbtree"
+        )
+    types = booster.feature_types or []
+    names = booster.feature_names or [f"f{i}" for i in range(len(types))]
+    categories = [name for name, kind in zip(names, types, strict=True) if kind == "c"]
+    if categories:
+        raise Unconvertible(
+            f"XGBoost with categorical columns {', '.join(categories)}: the graph takes numbers, "
+            "not categories; encode them with an OrdinalEncoder in a Pipeline"
+        )
+    missing = getattr(model, "missing", None)
+    if missing is not None and missing == missing:
+        raise Unconvertible(
+            f"XGBoost with missing={missing}: the graph knows NaN only as missing; turn {missing} "
+            "into NaN before training, and leave missing= out"
+        )
+
+
+def _refuse_catboost(model: Any) -> None:
+    if not model.is_fitted():
+        raise Unconvertible(f"{type(model).__name__}: it is not fitted yet; fit it first")
+    taken = [*model.get_cat_feature_indices(), *model.get_text_feature_indices()]
+    if taken:
+        names = ", ".join(str(model.feature_names_[i]) for i in sorted(taken))
+        raise Unconvertible(
+            f"CatBoost with categorical or text columns {names}: its exporter writes numbers only; "
+            "encode them with an OrdinalEncoder before it"
         )
 
 
