@@ -151,9 +151,8 @@ class Experiments:
         def work(connection: Connection) -> None:
             row = self.existing(connection, experiment, active=False)
             if row.deleted_ms is None:
-                raise Refused(
-                    f"The experiment {experiment} must be in the 'deleted' state. "
-                    "Current state is active."
+                raise NotFound(
+                    f"No Experiment with id={experiment} exists that is deleted; this one is active"
                 )
             runs = self._runs(experiment) & (RUN_RECORD.c.deleted_ms == row.deleted_ms)
             connection.execute(update(RUN_RECORD).where(runs).values(deleted_ms=None))

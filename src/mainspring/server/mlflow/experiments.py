@@ -1,6 +1,9 @@
 """Experiments, and the datasets that their runs read."""
 
+import re
+
 from mainspring.api.verb import Call
+from mainspring.core.errors import InvalidInput
 from mainspring.server.mlflow.limits import check_key, check_length
 from mainspring.server.mlflow.table import READ, WRITE, Endpoint
 from mainspring.server.mlflow.wire import (
@@ -121,15 +124,23 @@ def create(call: Call, request: Create) -> Created:
     """Make an experiment."""
     check_length("name", request.name, tracked.NAME_LENGTH)
     for number, tag in enumerate(request.tags or ()):
-        _check_tag(tag.key, tag.value, f"tags[{number}].key")
+        check_key(tag.key, f"tags[{number}].key")
+    if re.search("[?#]", request.artifact_location or ""):
+        raise InvalidInput("'artifact_location' URL can't include fragments or params.")
+    tags = {key: value[: tracked.TAG_LENGTH] for key, value in pairs(request.tags).items()}
     made = call.project.tracking.experiments.create(
-        request.name, location=request.artifact_location or None, tags=pairs(request.tags)
+        request.name, location=request.artifact_location or None, tags=tags
     )
     return Created(experiment_id=made)
 
 
 def get(call: Call, request: Named) -> One:
     """Give one by its id, deleted or not."""
+    if not re.fullmatch("-?[0-9]+", request.experiment_id):
+        raise InvalidInput(
+            f"Invalid experiment ID '{request.experiment_id[:60]}'. Experiment ID must be a valid "
+            "integer."
+        )
     return One(experiment=_shown(call.project.tracking.experiments.get(request.experiment_id)))
 
 
@@ -157,8 +168,8 @@ def update(call: Call, request: Update) -> None:
 
 def set_tag(call: Call, request: SetTag) -> None:
     """Set a tag."""
-    _check_tag(request.key, request.value, "key")
-    tags = {request.key: request.value or ""}
+    check_key(request.key, "key")
+    tags = {request.key: (request.value or "")[: tracked.TAG_LENGTH]}
     call.project.tracking.experiments.set_tags(request.experiment_id, tags)
 
 
@@ -198,11 +209,6 @@ def search_datasets(call: Call, request: SearchDatasets) -> DatasetsFound:
             for experiment, name, digest, context in found
         )
     )
-
-
-def _check_tag(key: str, value: str | None, path: str) -> None:
-    check_key(key, path)
-    check_length("value", value, tracked.TAG_LENGTH)
 
 
 def _shown(found: tracked.Experiment) -> Experiment:

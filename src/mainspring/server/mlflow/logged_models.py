@@ -14,6 +14,7 @@ from mainspring.server.mlflow.wire import (
     bounded,
     invalid,
     listed,
+    missing,
     number,
     offset_of,
     page_token,
@@ -177,6 +178,8 @@ def search(call: Call, request: Search) -> Found:
     """Search models."""
     limit = bounded(request.max_results, 50, 1, RESULTS_AT_MOST, "max_results")
     experiments = request.experiment_ids or ()
+    if not experiments:
+        raise missing("experiment_ids")
     orders = request.order_by or ()
     asked = ["models", request.filter or "", experiments, request.datasets, orders]
     offset = offset_of(request.page_token, asked)

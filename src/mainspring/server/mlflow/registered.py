@@ -3,7 +3,7 @@
 from mainspring.api.verb import Call
 from mainspring.core.errors import InvalidInput, NotFound
 from mainspring.registry.catalog import Catalog, Model, Version
-from mainspring.registry.notes import MODEL_ITSELF
+from mainspring.registry.notes import MODEL_ITSELF, Stage
 from mainspring.registry.search import Page
 from mainspring.registry.tables import micros
 from mainspring.server.mlflow.limits import check_alias, check_length, check_registry_tags
@@ -24,6 +24,13 @@ from mainspring.server.mlflow.wire import (
 RESULTS_AT_MOST = 1000
 LATEST = "latest"
 DESCRIPTION_LENGTH = 100_000
+
+_STAGES: dict[str, Stage] = {
+    "none": "None",
+    "staging": "Staging",
+    "production": "Production",
+    "archived": "Archived",
+}
 
 
 class ShownAlias(Message, frozen=True, kw_only=True):
@@ -145,7 +152,9 @@ def get(call: Call, request: Named) -> One:
 
 
 def rename(call: Call, request: Rename) -> One:
-    """Give a model another name."""
+    """Give a model another name; its own changes nothing."""
+    if request.new_name == request.name:
+        return get(call, request)
     renamed = catalog(call).rename(request.name, request.new_name, actor=call.actor)
     return One(registered_model=shown_model(renamed))
 
@@ -188,6 +197,8 @@ def search(call: Call, request: Search) -> Found:
 
 def latest(call: Call, request: Latest) -> Versions:
     """Give the newest version of each stage asked for, or of all."""
+    for stage in request.stages or ():
+        checked_stage(stage)
     wanted = {stage.lower() for stage in request.stages or ()}
     found = catalog(call).get(request.name).latest
     return Versions(
@@ -271,6 +282,17 @@ def checked_version(version: str) -> str:
     if len(version) > 18:
         raise NotFound(f"Model Version (version={version[:40]}) not found")
     return version
+
+
+def checked_stage(stage: str) -> Stage:
+    """Return a stage by its name in either case."""
+    found = _STAGES.get(stage.lower())
+    if found is None:
+        raise InvalidInput(
+            f"Invalid Model Version stage: {stage[:40]}. Value must be one of None, Staging, "
+            "Production, Archived."
+        )
+    return found
 
 
 ENDPOINTS = (

@@ -54,6 +54,11 @@ def read_source(call: Call, source: str, run: Id | None) -> Source:
         path = (match.group(2) or "").rstrip("/")
         return _within(call, Place(match.group(1), plain_path(path) if path else ""), run)
     checked_location(source, what="model version source")
+    if source.lower().startswith(("models:", "runs:")):
+        raise InvalidInput(
+            f"Invalid model version source: '{source[:200]}': expected models:/<name>/<version>, "
+            "models:/<name>@<alias>, models:/m-<id> or runs:/<run id>/<path>"
+        )
     if not is_own(source):
         return Source({})
     if match := _MANIFEST.fullmatch(own_path(source)):

@@ -3,7 +3,7 @@
 from mainspring.api.verb import Call
 from mainspring.core.errors import InvalidInput
 from mainspring.core.ids import Id
-from mainspring.registry.notes import Note, Stage
+from mainspring.registry.notes import Note
 from mainspring.registry.search import PROMPT, Page
 from mainspring.server.mlflow.limits import check_length, check_registry_tags
 from mainspring.server.mlflow.registered import (
@@ -12,6 +12,7 @@ from mainspring.server.mlflow.registered import (
     Search,
     Versions,
     catalog,
+    checked_stage,
     checked_version,
     shown_version,
 )
@@ -29,13 +30,6 @@ from mainspring.server.mlflow.wire import (
 
 RESULTS_AT_MOST = 200_000
 SOURCE_LENGTH = 500
-
-_STAGES: dict[str, Stage] = {
-    "none": "None",
-    "staging": "Staging",
-    "production": "Production",
-    "archived": "Archived",
-}
 
 
 class Create(Message, frozen=True, kw_only=True):
@@ -143,12 +137,7 @@ def delete_tag(call: Call, request: DeleteTag) -> None:
 
 def transition(call: Call, request: Transition) -> OneVersion:
     """Move a version to a stage."""
-    stage = _STAGES.get(request.stage.lower())
-    if stage is None:
-        raise InvalidInput(
-            f"Invalid Model Version stage: {request.stage[:40]}. Value must be one of None, "
-            "Staging, Production, Archived."
-        )
+    stage = checked_stage(request.stage)
     archive = request.archive_existing_versions is True
     if archive and stage not in ("Staging", "Production"):
         raise InvalidInput(
