@@ -24,6 +24,10 @@ from mainspring.monitoring.spec import errors as errors
 from mainspring.monitoring.spec import not_worse as not_worse
 from mainspring.pipelines.builtin import training_rows as training_rows
 from mainspring.pipelines.conversion import to_onnx as to_onnx
+from mainspring.pipelines.inference import chain as chain
+from mainspring.pipelines.inference import join as join
+from mainspring.pipelines.inference import stack as stack
+from mainspring.pipelines.inference import when as when
 from mainspring.pipelines.logged_model import LoggedModel as LoggedModel
 from mainspring.pipelines.models import log_model as log_model
 from mainspring.pipelines.pipeline import pipeline as pipeline

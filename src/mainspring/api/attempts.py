@@ -25,6 +25,8 @@ class RunSources(Answer, frozen=True, kw_only=True):
         source: The project file, among the files of `bundle`.
         code: State of the repository from which the declaration was applied.
         lease_s: How long an attempt may be silent.
+        models: Folder of each version, by `models:/name/version`.
+        aliases: The version each alias names now, by `models:/name@alias`.
     """
 
     mainspring: str
@@ -34,6 +36,8 @@ class RunSources(Answer, frozen=True, kw_only=True):
     code: dict[str, Any] | None
     rows: RowSources
     lease_s: float
+    models: dict[str, Digest]
+    aliases: dict[str, str]
 
 
 class Held(Request, frozen=True, kw_only=True):

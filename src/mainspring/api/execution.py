@@ -10,9 +10,9 @@ from mainspring.api import attempts
 from mainspring.api.attempts import RunSources
 from mainspring.api.reports import Caller
 from mainspring.core.clock import Clock
-from mainspring.core.errors import InvalidDeclaration, MainspringError, Refused
+from mainspring.core.errors import InvalidDeclaration, MainspringError, NotFound, Refused
 from mainspring.core.home import Home
-from mainspring.core.ids import Id
+from mainspring.core.ids import Digest, Id
 from mainspring.data.pinned import read_pinned
 from mainspring.formats.wire import Assignment
 from mainspring.loop.declaration import unpack
@@ -72,6 +72,16 @@ def _check_version(wanted: str) -> None:
         )
 
 
+def _version_of(given: RunSources, reference: str) -> tuple[str, Digest]:
+    pinned = given.aliases.get(reference, reference)
+    if pinned not in given.models:
+        raise NotFound(
+            f"{reference!r}: no such model version, expected models:/name/version or "
+            "models:/name@alias; see the versions there are"
+        )
+    return pinned, given.models[pinned]
+
+
 def _prepare(
     reports: RunReports, place: Workplace, assignment: Assignment, given: RunSources
 ) -> tuple[Runner, Pipeline[..., object]]:
@@ -101,6 +111,7 @@ def _prepare(
             given.rows, read, endpoint, as_of=run.as_of, until=until
         ),
         rows_digest=lambda endpoint: given.rows.digest(endpoint, run.as_of),
+        models=partial(_version_of, given),
     )
     runner = Runner(
         reports=reports,

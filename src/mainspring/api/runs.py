@@ -179,6 +179,7 @@ def sources(call: Call, request: Named) -> RunSources:
     """Give what an attempt needs: the applied code, and what its rows are made from."""
     stages = call.project.stages
     row, applied = stages.runs.get(request.run), call.project.applied()
+    models, aliases = stages.registry.references()
     return RunSources(
         mainspring=version("mainspring"),
         run=row,
@@ -187,6 +188,8 @@ def sources(call: Call, request: Named) -> RunSources:
         code=applied.code,
         rows=row_sources(stages, row.pins),
         lease_s=call.project.lease_s,
+        models=models,
+        aliases=aliases,
     )
 
 

@@ -1,9 +1,10 @@
 """Whether a converted graph gives what its model gives, on real rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from mainspring.core.errors import Unconvertible
@@ -19,6 +20,13 @@ _NAMED_ROWS = 3
 def run(content: bytes, columns: Sequence[Column], rows: Frame) -> NDArray[np.float64]:
     """Score rows with a graph that has an input per column."""
     return _run(_session(content), columnwise.values(rows, columns))
+
+
+def ask(graph: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Run a graph on columns and give every output by its name."""
+    session = _session(graph.SerializeToString())
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, _feed(session, arrays)), strict=True))
 
 
 def check_parity(
@@ -89,11 +97,14 @@ def _session(content: bytes) -> Any:
 
 
 def _run(session: Any, arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    return np.asarray(session.run(None, _feed(session, arrays))[0], np.float64)
+
+
+def _feed(session: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
-    feed = {
+    return {
         value.name: arrays[value.name]
         if value.type == "tensor(string)"
         else arrays[value.name].astype(kinds[value.type])
         for value in session.get_inputs()
     }
-    return np.asarray(session.run(None, feed)[0], np.float64)

@@ -23,6 +23,9 @@ Rows = Callable[[str, Instant], "pl.DataFrame"]
 RowsDigest = Callable[[str], Digest]
 """Digest of what an endpoint's rows come from: pins, declaration and as-of instant."""
 
+Models = Callable[[str], tuple[str, Digest]]
+"""From a reference such as `models:/fare@champion` to the pinned version and its folder."""
+
 
 class Metric(msgspec.Struct, frozen=True):
     """One point of a metric's series."""
@@ -91,6 +94,7 @@ class RunContext:
     environment: dict[str, Any]
     rows: Rows
     rows_digest: RowsDigest
+    models: Models | None = None
     notes: Notes = field(default_factory=Notes)
     step: str = ""
 

@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from mainspring.formats import convert
+from mainspring.formats import compose, convert
+from mainspring.formats.columns import values
 from mainspring.formats.model import Column
+from mainspring.formats.parity import ask, check_parity
+from mainspring.formats.plan import one_by_one
+from mainspring.pipelines.inference import InferenceGraph, resolved
 from mainspring.pipelines.served import columns_of, served_rows, spread_over
 
 PARITY_ROWS = 5000
@@ -27,6 +32,20 @@ def to_onnx(model: Any, *, inputs: Sequence[str], rows: pl.DataFrame) -> bytes:
     """
     columns = columns_of(rows, inputs)
     return graph_of(model, columns, served_rows(rows, columns))
+
+
+def merged_of(
+    graph: InferenceGraph, columns: Sequence[Column], served: pl.DataFrame
+) -> tuple[bytes, dict[str, Any]]:
+    """Merge an inference graph, proved against its parts one by one; also give their record."""
+    found = resolved(graph)
+    content: bytes = compose.merged(found.plan, columns).SerializeToString(deterministic=True)
+    sample = served[spread_over(served, columns, most=PARITY_ROWS)]
+    rows = {series.name: series for series in sample}
+    answers = one_by_one(found.plan, values(rows, columns), ask)
+    expected = np.asarray(next(iter(answers.values())), np.float64)
+    check_parity(content, columns, rows, expected)
+    return content, found.record
 
 
 def graph_of(model: Any, columns: Sequence[Column], served: pl.DataFrame) -> bytes:

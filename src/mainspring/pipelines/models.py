@@ -11,13 +11,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mainspring.core.errors import InvalidInput, Refused, Unconvertible
-from mainspring.core.ids import checked_name
+from mainspring.core.ids import canonical, checked_name
 from mainspring.formats.model import Column, Goldens, Signature
 from mainspring.formats.parity import run
 from mainspring.formats.write import build_folder, put_folder
 from mainspring.pipelines.context import LoggedFile, ModelNote, RunContext, current_run
-from mainspring.pipelines.conversion import graph_of
+from mainspring.pipelines.conversion import graph_of, merged_of
 from mainspring.pipelines.environment import as_json, capture
+from mainspring.pipelines.inference import PARTS, InferenceGraph
 from mainspring.pipelines.logged_model import LoggedModel
 from mainspring.pipelines.reference import reference_of
 from mainspring.pipelines.served import columns_of, served_rows, spread_over
@@ -47,7 +48,8 @@ def log_model(
     Equal arguments in an equal environment give a folder of equal digest.
 
     Args:
-        model: LightGBM, scikit-learn estimator or Pipeline, or an ONNX model or its bytes.
+        model: LightGBM, scikit-learn estimator or Pipeline, or an ONNX model or its bytes;
+            or an inference graph: `chain`, `join`, `stack` or `when`.
         inputs: The columns it takes, in its order.
         rows: Real rows with these columns: those of training. They prove the conversion and
             become the reference that monitors compare with.
@@ -71,7 +73,12 @@ def log_model(
     real = served_rows(rows, columns)
     if not real.height:
         raise InvalidInput(f"model {place.name!r}: found no rows; give those it was trained on")
-    graph = graph_of(model, columns, real)
+    extra: dict[str, bytes] = {}
+    if isinstance(model, InferenceGraph):
+        graph, record = merged_of(model, columns, real)
+        extra[PARTS] = canonical(record)
+    else:
+        graph = graph_of(model, columns, real)
     # With held-out rows the training rows' scores only choose goldens: a spread sample will do.
     shown = real
     if calibrate_on is not None and real.height > SCORED_ROWS:
@@ -88,6 +95,7 @@ def log_model(
         profile=reference_of(real, columns, held),
         environment=place.environment,
         calibration=None if calibration is None else msgspec.to_builtins(calibration),
+        extra=extra,
     )
     logged = LoggedModel(put_folder(place.blobs.put, files), place.blobs)
     if place.context is not None:

@@ -252,6 +252,19 @@ class Registry:
             rows = connection.execute(select(ALIAS).where(mine).order_by(ALIAS.c.alias))
             return {row.alias: Alias(row.alias, row.version, Seq(row.seq)) for row in rows}
 
+    def references(self) -> tuple[dict[str, Digest], dict[str, str]]:
+        """Give every version's folder by `models:/name/version`, and what each alias points to."""
+        version, alias = MODEL_VERSION.c, ALIAS.c
+        versions = select(version.model, version.version, version.manifest)
+        aliases = select(alias.model, alias.alias, alias.version)
+        with self.database.read() as connection:
+            found = connection.execute(versions.where(version.project == self.project)).all()
+            named = connection.execute(aliases.where(alias.project == self.project)).all()
+        return (
+            {f"models:/{row.model}/{row.version}": Digest(row.manifest) for row in found},
+            {f"models:/{r.model}@{r.alias}": f"models:/{r.model}/{r.version}" for r in named},
+        )
+
     # --- reading
 
     def subject(self, model: str) -> Subject:
