@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint system clean
+.PHONY: help demo test lint system old-client clean
 
 # The first interpreter that is new enough; PYTHON=... overrides.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -21,6 +21,7 @@ help:
 	@echo 'make demo    set up, then run the loop on the flights of 2013 (ARGS=... is passed on)'
 	@echo 'make test    set up, then lint, types, import contract and all tests'
 	@echo 'make system  install the programs that tests drive (Chromium, promtool), if this is root'
+	@echo 'make old-client  install the MLflow client of 2.9 that a test drives'
 	@echo 'make lint    set up, then lint, types and import contract'
 	@echo 'make clean   remove what was built, the environment included'
 
@@ -29,7 +30,7 @@ demo: $(VENV)/installed
 	rm -rf mainspring-demo
 	$(BIN)/mainspring demo $(ARGS)
 
-test: lint system
+test: lint system old-client
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(VENV)/installed
@@ -53,6 +54,15 @@ system:
 			$$missing fonts-dejavu-core >/dev/null; \
 	else \
 		echo "missing, and their tests will be skipped:$$missing" >&2; fi
+
+# A client of an earlier age in an environment of its own: its libraries are older than ours. Its
+# test says so where it is missing.
+old-client: $(VENV)/installed
+	@[ -x $(VENV)/old-client/bin/python ] || { \
+		$(BIN)/python -m venv $(VENV)/old-client && \
+		$(VENV)/old-client/bin/python -m pip -qq --disable-pip-version-check --no-input install \
+			mlflow-skinny==2.9.2 'setuptools<80'; } || { rm -rf $(VENV)/old-client; \
+		echo 'no client of 2.9: its test is skipped' >&2; }
 
 clean:
 	rm -rf $(VENV) build dist .mainspring mainspring-demo .mypy_cache .ruff_cache .hypothesis .import_linter_cache

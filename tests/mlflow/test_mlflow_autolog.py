@@ -7,6 +7,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from mlflow import MlflowClient
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
@@ -73,6 +74,43 @@ def test_lightgbm_autolog_leaves_the_curve_the_importance_and_the_model(
     [output] = found.outputs.model_outputs
     loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
     assert np.allclose(loaded.predict(ROWS), model.predict(ROWS))
+
+
+def test_xgboost_autolog_leaves_the_curve_and_the_model(client: MlflowClient) -> None:
+    mlflow.xgboost.autolog(silent=True)
+    rows = xgboost.DMatrix(ROWS, LABELS)
+    try:
+        with mlflow.start_run() as run:
+            model = xgboost.train(
+                {"objective": "binary:logistic", "max_depth": 2, "seed": 1, "nthread": 1},
+                rows,
+                num_boost_round=5,
+                evals=[(rows, "train")],
+                verbose_eval=False,
+            )
+    finally:
+        mlflow.xgboost.autolog(disable=True)
+
+    found = client.get_run(run.info.run_id)
+    assert found.data.params["max_depth"] == "2"
+    history = client.get_metric_history(run.info.run_id, "train-logloss")
+    assert [point.step for point in history] == list(range(5))
+    assert found.outputs is not None
+    [output] = found.outputs.model_outputs
+    loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    assert np.allclose(loaded.predict(ROWS), model.predict(rows))
+
+
+def test_what_is_logged_as_a_file_comes_back() -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_dict({"a": [1, None, "ü"]}, "deep/told.json")
+        mlflow.log_text("word", "told.txt")
+        mlflow.log_image(np.full((4, 4, 3), 9, dtype=np.uint8), "told.png")
+
+    uri = f"runs:/{run.info.run_id}"
+    assert mlflow.artifacts.load_dict(f"{uri}/deep/told.json") == {"a": [1, None, "ü"]}
+    assert mlflow.artifacts.load_text(f"{uri}/told.txt") == "word"
+    assert mlflow.artifacts.load_image(f"{uri}/told.png").getpixel((0, 0)) == (9, 9, 9)
 
 
 def test_a_model_with_signature_and_example_comes_back_as_a_pyfunc() -> None:

@@ -198,3 +198,49 @@ def test_a_trace_of_an_old_client_begins_ends_and_is_read_by_new_ones(face: Face
     unknown = face.post("traces/tr-none", {"timestamp_ms": 1, "status": "OK"}, "PATCH")
     assert unknown.told == (404, "RESOURCE_DOES_NOT_EXIST")
     assert face.post("traces", {"experiment_id": "0"}).told == (400, "INVALID_PARAMETER_VALUE")
+
+
+def test_traces_are_counted_and_timed_by_state_name_and_time(face: Face) -> None:
+    for n, state in enumerate(("OK", "OK", "ERROR")):
+        head = {
+            "trace_id": f"tr-{n}",
+            "trace_location": {"mlflow_experiment": {"experiment_id": "0"}},
+            "request_time": f"2024-01-01T00:0{n}:00Z",
+            "execution_duration": f"{n + 1}s",
+            "state": state,
+            "tags": {"mlflow.traceName": "call"},
+        }
+        ask(face, "POST", "/traces", {"trace": {"trace_info": head}})
+    base = {"experiment_ids": ["0"], "view_type": "TRACES"}
+
+    def points(**more: Any) -> list[tuple[dict[str, str], dict[str, float]]]:
+        found = ask(face, "POST", "/traces/metrics", {**base, **more}).json.get("data_points", [])
+        return [(one.get("dimensions", {}), one["values"]) for one in found]
+
+    count = {"metric_name": "trace_count", "aggregations": [{"aggregation_type": "COUNT"}]}
+    assert points(**count, dimensions=["trace_status"]) == [
+        ({"trace_status": "ERROR"}, {"COUNT": 1.0}),
+        ({"trace_status": "OK"}, {"COUNT": 2.0}),
+    ]
+    assert points(**count, time_interval_seconds=120, dimensions=["trace_name"]) == [
+        ({"time_bucket": "2024-01-01T00:00:00+00:00", "trace_name": "call"}, {"COUNT": 2.0}),
+        ({"time_bucket": "2024-01-01T00:02:00+00:00", "trace_name": "call"}, {"COUNT": 1.0}),
+    ]
+    took = [
+        {"aggregation_type": "PERCENTILE", "percentile_value": 50},
+        {"aggregation_type": "AVG"},
+        {"aggregation_type": "MAX"},
+    ]
+    [(_, values)] = points(metric_name="latency", aggregations=took, filters=["status = 'OK'"])
+    assert values == {"P50.0": 1500.0, "AVG": 1500.0, "MAX": 2000.0}
+    assert points(**count, start_time_ms=1_900_000_000_000) == []
+    for wrong in (
+        {**count, "metric_name": "bad"},
+        {**count, "aggregations": []},
+        {**count, "dimensions": ["bad"]},
+        {**count, "time_interval_seconds": 0},
+        {**count, "aggregations": [{"aggregation_type": "AVG"}]},
+        {"metric_name": "latency", "aggregations": [{"aggregation_type": "PERCENTILE"}]},
+    ):
+        told = ask(face, "POST", "/traces/metrics", {**base, **wrong}).told
+        assert told == (400, "INVALID_PARAMETER_VALUE")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, insert, select
 
 from mainspring.core.errors import InvalidInput, NotFound
 from mainspring.store.database import Database
-from mainspring.tracking.assessments import assessments_of
+from mainspring.tracking.assessments import Body, assessments_of
 from mainspring.tracking.experiments import Experiments
 from mainspring.tracking.limits import KEY_LENGTH, checked_time
 from mainspring.tracking.search import Page
@@ -143,6 +143,15 @@ class Traces:
             )
             return self._full(connection, rows)
 
+    def newest(self, experiments: Sequence[str], *, text: str | None, limit: int) -> list[Trace]:
+        """Give the newest that match, without their assessments."""
+        page = Page(0, limit)
+        with self.database.read() as connection:
+            rows = search_traces(
+                connection, self.project, experiments=experiments, text=text, orders=(), page=page
+            )
+            return self._shown(connection, rows, {})
+
     def set_tag(self, trace: str, key: str, value: str) -> None:
         """Set a tag."""
 
@@ -218,8 +227,12 @@ class Traces:
 
     def _full(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]:
         names = [row.trace for row in rows]
-        tags = texts_of(connection, TAG, self.project, names)
-        said = assessments_of(connection, self.project, names)
+        return self._shown(connection, rows, assessments_of(connection, self.project, names))
+
+    def _shown(
+        self, connection: Connection, rows: Sequence[Row[Any]], said: Mapping[str, Sequence[Body]]
+    ) -> list[Trace]:
+        tags = texts_of(connection, TAG, self.project, [row.trace for row in rows])
         return [
             Trace(
                 trace=row.trace,

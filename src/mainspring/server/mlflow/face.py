@@ -18,6 +18,7 @@ from mainspring.server.mlflow import (
     runs,
     scorers,
     spans,
+    trace_metrics,
     traces,
     versions,
     webhooks,
@@ -63,6 +64,7 @@ def faces() -> Sequence[Face]:
     newer = [
         info,
         *routes(spans.ENDPOINTS),
+        *routes(trace_metrics.ENDPOINTS),
         *routes(traces.ENDPOINTS),
         *routes(assessments.ENDPOINTS),
         *routes(questions.ENDPOINTS),
