@@ -2,6 +2,9 @@
 
 import http.server
 import json
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ from mlflow_face import Face, Served
 from mainspring.core.config import Config
 from mainspring.outbound import deliverer, outbox
 from mainspring.outbound.deliverer import Deliverer, signature
+from mainspring.outbound.door import Door
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -179,6 +183,8 @@ def test_after_the_last_try_it_is_parked_with_its_reason(
     wait(lambda: [d.state for d in found.of("default", webhook.webhook_id)] == ["parked"])
 
     assert found.of("default", webhook.webhook_id)[0].problem == "it answered 503"
+    told = Face(hooked.served, "default").get(f"webhooks/{webhook.webhook_id}").json
+    assert told["deliveries"] == {"waiting": 0, "parked": 1, "done": 0}
     assert len(hooked.receiver.taken) == 3
 
 
@@ -196,6 +202,67 @@ def test_what_waits_when_the_process_ends_is_told_by_the_next(tmp_path: Path) ->
         hooked.deliverer.start()
 
         assert [one["data"]["name"] for one in hooked.events(1)] == ["m"]
+
+
+def test_a_slow_receiver_leaves_room_for_the_others(hooked: Hooked) -> None:
+    slow = socket.create_server(("127.0.0.1", 0))
+    host = f"127.0.0.1:{slow.getsockname()[1]}"
+    hooked.served.platform.door = Door(f"{hooked.host},{host}")
+    hooked.deliverer = hooked._deliverer()
+    hooked.deliverer.start()
+    with closing(slow):
+        # It takes connections and says nothing.
+        hooked.client.create_webhook("slow", f"http://{host}/", ["registered_model.created"])
+        hooked.client.create_webhook("quick", hooked.url, ["registered_model.created"])
+
+        for n in range(12):
+            hooked.client.create_registered_model(f"m{n}")
+
+        assert len(hooked.events(12)) == 12
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from mainspring.core.clock import SystemClock
+from mainspring.core.config import Config
+from mainspring.outbound.deliverer import Deliverer
+from mainspring.platform import Platform
+config = Config(outbound_hosts=sys.argv[2])
+platform = Platform.open(config, Path(sys.argv[1]), clock=SystemClock())
+Deliverer(platform.outbox, platform.door, platform.webhooks).start()
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_deliverer_loses_nothing_and_repeats_under_the_same_id(tmp_path: Path) -> None:
+    hooked = Hooked(tmp_path / "home")
+    with closing(hooked):
+        hooked.client.create_webhook("w", hooked.url, ["registered_model.created"])
+        for n in range(30):
+            hooked.client.create_registered_model(f"m{n}")
+        hooked.served.close()
+
+        for goal in (5, 15, 30):
+            child = subprocess.Popen(
+                [sys.executable, "-c", KILLED, str(tmp_path / "home"), hooked.host],
+                stdin=subprocess.PIPE,
+            )
+            wait(lambda: _names(hooked) >= goal)  # noqa: B023
+            child.kill()
+            child.wait(10)
+            assert child.stdin is not None
+            child.stdin.close()
+
+        ids = {headers["X-MLflow-Delivery-Id"] for headers, _ in hooked.receiver.taken}
+        assert (len(ids), _names(hooked)) == (30, 30)
+        # For the closing.
+        hooked.served = Served(tmp_path / "home", Config())
+
+
+def _names(hooked: Hooked) -> int:
+    return len({json.loads(body)["data"]["name"] for _, body in list(hooked.receiver.taken)})
 
 
 def test_a_refused_change_is_told_to_nobody(hooked: Hooked) -> None:

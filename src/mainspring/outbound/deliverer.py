@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypedDict
 
 from mainspring.core.errors import MainspringError, NotFound
 from mainspring.core.ids import Id
@@ -15,13 +16,21 @@ from mainspring.outbound.door import Door
 from mainspring.outbound.outbox import Delivery, Outbox
 from mainspring.outbound.webhooks import Webhooks
 
-AT_ONCE = 4
+AT_ONCE = 8
+AT_ONCE_EACH = 2
+"""Of one webhook, so that a slow receiver leaves room for the others."""
+
 LOOK_S = 60.0
 """Seconds after which it looks without being woken."""
 
 _AGAIN_S, _LOOKS = 0.1, 20
 
 _log = logging.getLogger("mainspring.outbound")
+
+
+class _Taken(TypedDict):
+    besides: list[Id]
+    resting: list[str]
 
 
 class Deliverer:
@@ -49,7 +58,8 @@ class Deliverer:
         self._chance = chance
         self._woken = threading.Event()
         self._ending = threading.Event()
-        self._under_way: set[Id] = set()
+        # By their webhook; changed by several threads, one whole operation at a time.
+        self._under_way: dict[Id, str] = {}
         self._threads = ThreadPoolExecutor(AT_ONCE, "delivery")
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         outbox.wake = self._woken.set
@@ -86,13 +96,22 @@ class Deliverer:
         free = AT_ONCE - len(self._under_way)
         if free <= 0:
             return LOOK_S
-        for one in self._outbox.due(limit=free, besides=list(self._under_way)):
-            self._under_way.add(one.delivery)
-            self._threads.submit(self._deliver, one)
-        due_ms = self._outbox.next_due_ms()
-        if due_ms is None or self._under_way:
+        for one in self._outbox.due(limit=free, **self._taken()):
+            if self._has_room(one.webhook):
+                self._under_way[one.delivery] = one.webhook
+                self._threads.submit(self._deliver, one)
+        due_ms = self._outbox.next_due_ms(**self._taken())
+        if due_ms is None:
             return LOOK_S
         return min(LOOK_S, max(0.05, (due_ms - self._outbox.now_ms()) / 1000))
+
+    def _taken(self) -> _Taken:
+        under_way = dict(self._under_way)
+        resting = [name for name in set(under_way.values()) if not self._has_room(name)]
+        return {"besides": list(under_way), "resting": resting}
+
+    def _has_room(self, webhook: str) -> bool:
+        return list(self._under_way.values()).count(webhook) < AT_ONCE_EACH
 
     def _deliver(self, one: Delivery) -> None:
         try:
@@ -101,12 +120,13 @@ class Deliverer:
                 self._outbox.arrived(one)
             else:
                 self._outbox.failed(one, problem, jitter=self._chance())
+                _log.info("delivery %s to webhook %s: %s", one.delivery, one.webhook, problem)
         except MainspringError as error:
             _log.warning("delivery %s is not noted and will be made again: %s", one.delivery, error)
         except Exception:
             _log.exception("delivery %s", one.delivery)
         finally:
-            self._under_way.discard(one.delivery)
+            self._under_way.pop(one.delivery, None)
             self._woken.set()
 
     def _tried(self, one: Delivery) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from mainspring.core.clock import Clock
 from mainspring.core.ids import Id, IdSource
@@ -75,24 +75,36 @@ class Outbox:
         connection.execute(insert(DELIVERY), rows)
         self.wake()
 
-    def due(self, *, limit: int, besides: Sequence[Id] = ()) -> list[Delivery]:
-        """Give what is to be delivered now, what waits longest first."""
+    def due(
+        self, *, limit: int, besides: Sequence[Id] = (), resting: Sequence[str] = ()
+    ) -> list[Delivery]:
+        """Give what is to be delivered now, what waits longest first.
+
+        Args:
+            besides: Deliveries that are under way.
+            resting: Webhooks that have enough of them.
+        """
         query = select(DELIVERY).where(
-            DELIVERY.c.state == WAITING,
-            DELIVERY.c.due_ms <= self.now_ms(),
-            DELIVERY.c.delivery.not_in(list(besides)),
+            _waiting(besides, resting), DELIVERY.c.due_ms <= self.now_ms()
         )
         query = query.order_by(DELIVERY.c.due_ms, DELIVERY.c.delivery).limit(limit)
         return self._read(query)
+
+    def counts(self, project: str, webhook: str) -> dict[str, int]:
+        """Count a webhook's deliveries by their state."""
+        mine = (DELIVERY.c.project == project) & (DELIVERY.c.webhook == webhook)
+        query = select(DELIVERY.c.state, func.count()).where(mine).group_by(DELIVERY.c.state)
+        with self._database.read() as connection:
+            return {row[0]: int(row[1]) for row in connection.execute(query)}
 
     def of(self, project: str, webhook: str, *, limit: int = 100) -> list[Delivery]:
         """Give a webhook's deliveries, the newest first."""
         query = select(DELIVERY).where(DELIVERY.c.project == project, DELIVERY.c.webhook == webhook)
         return self._read(query.order_by(DELIVERY.c.delivery.desc()).limit(limit))
 
-    def next_due_ms(self) -> int | None:
-        """Say when the next delivery is to be made."""
-        query = select(DELIVERY.c.due_ms).where(DELIVERY.c.state == WAITING)
+    def next_due_ms(self, *, besides: Sequence[Id] = (), resting: Sequence[str] = ()) -> int | None:
+        """Say when the next delivery is to be made; see `due`."""
+        query = select(DELIVERY.c.due_ms).where(_waiting(besides, resting))
         with self._database.read() as connection:
             found = connection.execute(query.order_by(DELIVERY.c.due_ms).limit(1)).scalar()
         return None if found is None else int(found)
@@ -146,6 +158,14 @@ class Outbox:
                 )
                 for row in connection.execute(query)
             ]
+
+
+def _waiting(besides: Sequence[Id], resting: Sequence[str]) -> ColumnElement[bool]:
+    return and_(
+        DELIVERY.c.state == WAITING,
+        DELIVERY.c.delivery.not_in(list(besides)),
+        DELIVERY.c.webhook.not_in(list(resting)),
+    )
 
 
 def body_of(notice: Notice, clock: Clock) -> bytes:

@@ -7,7 +7,7 @@ from mainspring.core.errors import MainspringError
 from mainspring.core.ids import Id
 from mainspring.core.notices import Notice
 from mainspring.outbound.deliverer import send
-from mainspring.outbound.outbox import body_of
+from mainspring.outbound.outbox import DONE, PARKED, WAITING, body_of
 from mainspring.outbound.webhooks import Change, Status, Webhook, Webhooks, checked_topics
 from mainspring.server.mlflow.table import Endpoint
 from mainspring.server.mlflow.wire import Int64, Message, bounded, missing, offset_of, page_token
@@ -86,8 +86,17 @@ class Shown(Message, frozen=True, kw_only=True):
     last_updated_timestamp: int
 
 
+class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
+    """How it goes: of no interest to MLflow's clients, for people who ask."""
+
+    waiting: int
+    parked: int
+    done: int
+
+
 class One(Message, frozen=True, kw_only=True):
     webhook: Shown
+    deliveries: Deliveries | None = None
 
 
 class Many(Message, frozen=True, kw_only=True):
@@ -114,8 +123,13 @@ def create(call: Call, request: Create) -> One:
 
 
 def get(call: Call, request: Named) -> One:
-    """Give one."""
-    return One(webhook=_shown(_of(call).get(request.webhook_id)))
+    """Give one, and how its deliveries stand."""
+    found = _of(call).get(request.webhook_id)
+    counts = call.platform.outbox.counts(call.project.name, found.webhook)
+    deliveries = Deliveries(
+        waiting=counts.get(WAITING, 0), parked=counts.get(PARKED, 0), done=counts.get(DONE, 0)
+    )
+    return One(webhook=_shown(found), deliveries=deliveries)
 
 
 def list_all(call: Call, request: ListAll) -> Many:
