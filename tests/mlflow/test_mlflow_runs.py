@@ -249,6 +249,32 @@ def test_sixteen_threads_log_at_once_and_nothing_is_lost(face: Face) -> None:
     assert {client.get_run(runs[1]).data.tags[f"t{i}"] for i in range(16)} == {"9"}
 
 
+LOG_SOME = """
+import sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1])
+for step in range(20):
+    client.log_metric(sys.argv[2], "shared", int(sys.argv[3]), step=step)
+    client.log_metric(sys.argv[2], "m" + sys.argv[3], step, step=step)
+client.log_param(sys.argv[2], "p" + sys.argv[3], "x")
+"""
+
+
+def test_eight_processes_log_to_one_run_at_once(face: Face, client: MlflowClient) -> None:
+    run = client.create_run("0").info.run_id
+
+    children = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-c", LOG_SOME, face.url, run, str(n)])
+        for n in range(8)
+    ]
+
+    assert [child.wait(120) for child in children] == [0] * 8
+    assert len(client.get_metric_history(run, "shared")) == 160
+    for n in range(8):
+        assert [p.value for p in client.get_metric_history(run, f"m{n}")] == list(range(20))
+    assert len(client.get_run(run).data.params) == 8
+
+
 def test_a_killed_client_loses_nothing_that_was_answered_and_its_run_goes_on(
     face: Face, client: MlflowClient
 ) -> None:
