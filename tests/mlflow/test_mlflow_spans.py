@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mlflow
@@ -107,6 +108,17 @@ def test_spans_that_come_in_pieces_make_one_trace_in_the_end(face: Face) -> None
 
     whole = face.ask("GET", f"{T}/get?trace_id=tr-{'01' * 16}").json["trace"]
     assert (whole["trace_info"]["state"], len(whole["spans"])) == ("OK", 2)
+
+
+def test_pieces_that_come_at_once_never_unmake_a_trace(face: Face) -> None:
+    pieces = [exported(root=n % 4 == 0).SerializeToString() for n in range(16)]
+
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda body: face.ask("POST", "/v1/traces", body, PROTOBUF), pieces))
+
+    assert {one.status for one in told} == {200}
+    head = face.ask("GET", f"{T}/tr-{'01' * 16}").json["trace"]["trace_info"]
+    assert (head["state"], head["execution_duration"]) == ("OK", "2.000s")
 
 
 def test_spans_come_as_json_and_belong_to_a_run(face: Face) -> None:

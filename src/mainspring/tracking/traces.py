@@ -1,6 +1,6 @@
 """Traces: what was told of one, kept as it came, with tags to find it by, and spans."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ from mainspring.tracking.search import Page
 from mainspring.tracking.spans import Span, put_spans, spans_of
 from mainspring.tracking.state import run_exists, untracked
 from mainspring.tracking.tables import ARTIFACT, ASSESSMENT, PARAM, SPAN, TAG, TRACE, TRACE_RUN
-from mainspring.tracking.texts import delete_tag, parts, set_params, set_tags, texts_of
+from mainspring.tracking.texts import delete_tag, parts, set_params, set_tags, texts, texts_of
 from mainspring.tracking.trace_search import count_traces, search_traces
 
 PREFIX = "tr-"
+SPANS_TAG, IN_STORE = "mlflow.trace.spansLocation", "TRACKING_STORE"
+"""Where clients look for spans: here, not in a file."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +58,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     client_request: str | None = None
 
 
+Describe = Callable[[str, Sequence[Span]], Head]
+
+
 @dataclass(frozen=True, slots=True)
 class Traces:
     """The verbs of traces in one project."""
@@ -70,21 +75,28 @@ class Traces:
         self.database.write(lambda connection: self._put(connection, head))
         return self.get(head.trace)
 
-    def put_spans(self, spans: Mapping[str, Sequence[Span]], heads: Mapping[str, Head]) -> None:
+    def put_spans(
+        self, spans: Mapping[str, Sequence[Span]], describe: Describe | None = None
+    ) -> None:
         """Keep spans by their trace, all of them or none.
 
         Args:
-            heads: What there is to say of traces that nobody told of otherwise.
+            describe: Says what all spans of a trace tell of it, when nobody told of it otherwise.
+                Asked inside the write: of two pieces that come at once the later sees the former.
+
+        Raises:
+            NotFound: A trace is not there, and nobody describes it.
         """
-        for head in heads.values():
-            _check(head)
 
         def work(connection: Connection) -> None:
             for trace, told in spans.items():
-                if trace in heads:
-                    self._put(connection, heads[trace])
-                self._existing(connection, trace)
                 put_spans(connection, self.project, trace, told)
+                if describe is not None and self._told_by_spans(connection, trace):
+                    whole = spans_of(connection, self.project, [trace])[trace]
+                    head = describe(trace, whole)
+                    _check(head)
+                    self._put(connection, head)
+                self._existing(connection, trace)
 
         self.database.write(work)
 
@@ -196,6 +208,11 @@ class Traces:
             return len(found)
 
         return self.database.write(work)
+
+    def _told_by_spans(self, connection: Connection, trace: str) -> bool:
+        if connection.execute(select(TRACE.c.trace).where(self._is(trace))).first() is None:
+            return True
+        return texts(connection, TAG, self.project, trace).get(SPANS_TAG) == IN_STORE
 
     def _put(self, connection: Connection, head: Head) -> None:
         row = self.experiments.existing(connection, head.experiment, active=True)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ from mainspring.tracking.spans import (
     hex_id,
     wrapped,
 )
-from mainspring.tracking.traces import PREFIX, Head
+from mainspring.tracking.traces import IN_STORE, PREFIX, SPANS_TAG, Head
 
 FILE = "traces.json"
 """Where clients put the spans of a trace."""
@@ -127,7 +127,10 @@ def export(asked: Asked) -> Response:
     by_trace: dict[str, list[Span]] = defaultdict(list)
     for span in spans:
         by_trace[PREFIX + hex_id(span.trace_id)].append(span)
-    _keep(asked.call, experiment, by_trace, run=headers.get(RUN))
+    traces = asked.call.project.tracking.traces
+    traces.put_spans(by_trace, lambda trace, whole: _head(trace, experiment, whole))
+    if run := headers.get(RUN):
+        traces.link(run, list(by_trace))
     return Response(b"{}" if kind == "application/json" else b"", media_type=kind)
 
 
@@ -141,25 +144,9 @@ def read_file(call: Call, place: Place, digest: Digest, size_bytes: int) -> None
     try:
         told = msgspec.json.decode(call.project.blobs.get(digest), type=_File)
         spans = {place.owner: [_span(one) for one in told.spans]}
-        call.project.tracking.traces.put_spans(spans, {})
+        call.project.tracking.traces.put_spans(spans)
     except (msgspec.DecodeError, MainspringError, ValueError) as error:
         _log.info("the spans of trace %s are not looked into: %s", place.owner, error)
-
-
-def _keep(
-    call: Call, experiment: str, by_trace: Mapping[str, Sequence[Span]], *, run: str | None
-) -> None:
-    traces = call.project.tracking.traces
-    known = {one.trace: one for one in traces.get_many(list(by_trace))}
-    before = traces.spans(list(known))
-    heads = {}
-    for trace, spans in by_trace.items():
-        told = known.get(trace)
-        if told is None or told.tags.get("mlflow.trace.spansLocation") == "TRACKING_STORE":
-            heads[trace] = _head(trace, experiment, [*before.get(trace, ()), *spans])
-    traces.put_spans(by_trace, heads)
-    if run:
-        traces.link(run, list(by_trace))
 
 
 def _head(trace: str, experiment: str, spans: Sequence[Span]) -> Head:
@@ -177,7 +164,7 @@ def _head(trace: str, experiment: str, spans: Sequence[Span]) -> Head:
         for name, key in (("request_preview", INPUTS), ("response_preview", OUTPUTS)):
             if (value := root.attribute(key)) is not None:
                 body[name] = _preview(value)
-    tags = {"mlflow.trace.spansLocation": "TRACKING_STORE"}
+    tags = {SPANS_TAG: IN_STORE}
     if root is not None:
         tags["mlflow.traceName"] = root.name[:TAG_LENGTH]
     return Head(
