@@ -118,7 +118,16 @@ def test_tritonclient_is_told_what_is_wrong(client: triton.InferenceServerClient
     with pytest.raises(InferenceServerException, match="does not answer it now"):
         client.infer("delay", sent(binary=False), model_version="9")
     with pytest.raises(InferenceServerException, match="encoded"):
-        client.infer("delay", sent(binary=False), request_compression_algorithm="gzip")
+        client.infer("delay", sent(binary=False), request_compression_algorithm="deflate")
+
+
+def test_tritonclient_may_compress_and_set_a_time(client: triton.InferenceServerClient) -> None:
+    answer = client.infer(
+        "delay", sent(binary=True), request_compression_algorithm="gzip", timeout=10_000_000
+    )
+    assert answer.as_numpy("score").tolist() == [0.5, 0.5]
+    with pytest.raises(InferenceServerException, match="its timeout is 1 us"):
+        client.infer("delay", sent(binary=False), timeout=1)
 
 
 def test_tritonclient_counts(client: triton.InferenceServerClient) -> None:
