@@ -45,7 +45,6 @@ from mainspring.formats.write import build_folder, put_folder
 
 TICKS_S = os.sysconf("SC_CLK_TCK")
 PATH = "/v2/models/trees/infer"
-PEERS = ("mlserver", "tritonserver", "bentoml")
 
 
 def main() -> int:
@@ -66,11 +65,11 @@ def main() -> int:
         columns = made(home, wanted)
         figures: dict[str, Any] = {
             "model": f"{wanted.trees} trees x {wanted.leaves} leaves, {wanted.features} floats",
-            "in_process": uvloop.run(in_process(home, columns, wanted)),
         }
+        if not wanted.only or "in_process" in wanted.only:
+            figures["in_process"] = uvloop.run(in_process(home, columns, wanted))
         if not wanted.profile and (not wanted.only or "socket" in wanted.only):
             figures["socket"] = over_socket(home, columns, wanted)
-            figures["peers"] = {peer: "not installed" for peer in PEERS if not shutil.which(peer)}
     print(json.dumps(figures, indent=2))
     return 0
 
@@ -119,10 +118,13 @@ def made(home: Home, wanted: argparse.Namespace) -> tuple[str, ...]:
     return names
 
 
-def bodies(columns: Sequence[str], count: int, rows: int) -> list[bytes]:
+def bodies(columns: Sequence[str], count: int, rows: int, *, keys: bool = True) -> list[bytes]:
     """Make varied request bodies, each with its key."""
     source = random.Random(2)
-    return [json.dumps(body(columns, rows, source, i)).encode() for i in range(count)]
+    found = [body(columns, rows, source, i) for i in range(count)]
+    if not keys:
+        found = [{"inputs": one["inputs"][: len(columns)]} for one in found]
+    return [json.dumps(one).encode() for one in found]
 
 
 def body(columns: Sequence[str], rows: int, source: random.Random, number: int) -> dict[str, Any]:
