@@ -46,8 +46,6 @@ class Server:
 
 def main() -> int:
     """Measure what was asked for and print it."""
-    # This folder holds a file named as a standard module is, which libraries must find instead.
-    sys.path = [path for path in sys.path if path != str(Path(__file__).parent)]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=float, default=1.0, help="share of the calls")
     parser.add_argument("--rounds", type=int, default=7)

@@ -101,6 +101,40 @@ def test_both_ways_answer_the_same(face: Face, path: str, body: bytes) -> None:
     assert quick == long
 
 
+CREATES = [
+    b'{"experiment_id": "0", "start_time": 5, "run_name": "one", "user_id": "u"}',
+    b'{"experiment_id": "0", "start_time": 5, "tags": [{"key": "mlflow.runName", "value": "two"}]}',
+    b'{"experiment_id": "0", "start_time": "5", "run_name": "a", "tags": [{"key": "mlflow.runName",'
+    b' "value": "b"}]}',
+    b'{"start_time": 5, "runName": "three", "tags": [{"key": "z", "value": "1"}, {"key": "a"}]}',
+    b'{"experiment_id": "99", "start_time": 5}',
+    b'{"experiment_id": "GONE", "start_time": 5, "run_name": "four"}',
+    b'{"experiment_id": "0", "start_time": -5, "run_name": "five"}',
+    b'{"experiment_id": "0", "run_name": "six", "start_time": 5, "tags": [{"key": ""}]}',
+    b'{"experiment_id": 7, "start_time": "x"}',
+    b"[]",
+]
+
+
+@pytest.mark.parametrize("body", CREATES, ids=lambda one: str(one)[:60])
+def test_both_ways_begin_the_same_run(face: Face, body: bytes) -> None:
+    gone = face.post("experiments/create", {"name": "gone"}).json["experiment_id"]
+    face.post("experiments/delete", {"experiment_id": gone})
+    body = body.replace(b"GONE", gone.encode())
+
+    found = []
+    for chunked in (False, True):
+        ((status, told),) = answers(face, wired(face, "create", body, chunked=chunked), 1)
+        run = json.loads(told).get("run")
+        if run is not None:
+            identity = run["info"]["run_id"]
+            assert face.get("runs/get", run_id=identity).json["run"] == run
+            told = told.replace(identity.encode(), b"RUN")
+        found.append((status, told))
+
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -49,12 +49,14 @@ class Together:
 
     Attributes:
         read: Gives what a body asks for; raises what its caller is told.
-        begin: Does all of it for one project; the answer names for each what its caller is told,
-            or nothing when it is done. What it raises is told to all of them.
+        begin: Does all of it for one project; the answer names for each the error that its caller
+            is told, or what came of it. What it raises is told to all of them.
+        show: Makes the answer of what came of one; without it all that is done is answered alike.
     """
 
     read: Callable[[bytes], Any]
-    begin: Callable[[Call, Sequence[Any]], Future[list[Exception | None]]]
+    begin: Callable[[Call, Sequence[Any]], Future[list[Any]]]
+    show: Callable[[Any], Response] | None = None
 
 
 @dataclass(frozen=True, slots=True)

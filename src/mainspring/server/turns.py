@@ -23,7 +23,7 @@ AT_ONCE = 256
 """Requests that share a write at most: bounds how long the first of them waits."""
 
 Reply = Callable[[Response | None], None]
-"""Gets a refusal, or None for what is done."""
+"""Gets an answer; None is that to all that is done without more to say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,16 +95,14 @@ class Turns:
             return
         loop = asyncio.get_running_loop()
 
-        def told(done: Future[list[Exception | None]]) -> None:
+        def told(done: Future[list[Any]]) -> None:
             # A loop that has ended has nobody who waits.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._written, together, some, done)
 
         future.add_done_callback(told)
 
-    def _written(
-        self, together: Together, some: Sequence[_Asked], done: Future[list[Exception | None]]
-    ) -> None:
+    def _written(self, together: Together, some: Sequence[_Asked], done: Future[list[Any]]) -> None:
         error = done.exception()
         if error is None:
             self._end(some, done.result())
@@ -116,14 +114,17 @@ class Turns:
             self._waiting[:0] = some[1:]
             self._begin(together, some[:1])
 
-    def _end(self, some: Sequence[_Asked], outcomes: Sequence[Exception | None]) -> None:
+    def _end(self, some: Sequence[_Asked], outcomes: Sequence[Any]) -> None:
         self.under_way -= len(some)
         for one, outcome in zip(some, outcomes, strict=True):
             status = 200
-            if outcome is None:
+            together = one.placed.route.together
+            if isinstance(outcome, Exception):
+                status = self._refuse(outcome, one.placed, one.reply)
+            elif together is None or together.show is None:
                 one.reply(None)
             else:
-                status = self._refuse(outcome, one.placed, one.reply)
+                one.reply(together.show(outcome))
             self._count(one.placed, one.began_s, status)
         self._go()
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from mainspring.core.errors import Refused
+from mainspring.store.bulk import BulkStatement, QuickQuery
 from mainspring.tracking.limits import PARAM_LENGTH, TAG_LENGTH, checked_key, checked_text
 from mainspring.tracking.tables import PARAM, TAG
 
@@ -45,18 +46,25 @@ def set_tags(
     limit: int = TAG_LENGTH,
 ) -> None:
     """Set tags; the newest value stays."""
+    check_tags(tags, limit=limit)
+    known = _known(connection, TAG, project, owner, tags)
+    changed = [
+        (tags[key], project, owner, key) for key, found in known.items() if found != tags[key]
+    ]
+    _CHANGE_TAG.run(connection, changed)
+    add_tags(connection, project, owner, {k: v for k, v in tags.items() if k not in known})
+
+
+def check_tags(tags: Mapping[str, str], *, limit: int = TAG_LENGTH) -> None:
+    """Refuse tags that are over their limits."""
     for key, value in tags.items():
         checked_key(key, what="tag")
         checked_text(key, value, what="tag", limit=limit)
-    known = _known(connection, TAG, project, owner, tags)
-    changed = [
-        {"of_owner": owner, "of_key": key, "to_value": tags[key]}
-        for key, found in known.items()
-        if found != tags[key]
-    ]
-    if changed:
-        connection.execute(_CHANGE_TAG, [{"of_project": project, **row} for row in changed])
-    _insert(connection, TAG, project, owner, {k: v for k, v in tags.items() if k not in known})
+
+
+def add_tags(connection: Connection, project: str, owner: str, tags: Mapping[str, str]) -> None:
+    """Add tags that were checked and of which the owner has none."""
+    _insert(connection, TAG, project, owner, tags)
 
 
 def delete_tag(connection: Connection, project: str, owner: str, key: str) -> bool:
@@ -97,9 +105,8 @@ def _known(
     found: dict[str, str] = {}
     if len(wanted) == 1:
         key = next(iter(wanted))
-        values = {"of_project": project, "of_owner": owner, "of_key": key}
-        value = connection.execute(_ONE[table.name], values).scalar()
-        return {} if value is None else {key: value}
+        rows = _ONE[table.name].rows(connection, project, owner, key)
+        return {key: rows[0][0]} if rows else {}
     for part in parts(wanted):
         query = select(table.c.key, table.c.value).where(
             table.c.project == project, table.c.owner == owner, table.c.key.in_(part)
@@ -111,20 +118,17 @@ def _known(
 def _insert(
     connection: Connection, table: Table, project: str, owner: str, values: Mapping[str, str]
 ) -> None:
-    rows = [
-        {"project": project, "owner": owner, "key": key, "value": value}
-        for key, value in values.items()
-    ]
-    if rows:
-        connection.execute(_ADD[table.name], rows)
+    rows = [(project, owner, key, value) for key, value in values.items()]
+    _ADD[table.name].run(connection, rows)
 
 
-def _one(table: Table) -> Any:
-    return select(table.c.value).where(
+def _one(table: Table) -> QuickQuery:
+    query = select(table.c.value).where(
         table.c.project == bindparam("of_project"),
         table.c.owner == bindparam("of_owner"),
         table.c.key == bindparam("of_key"),
     )
+    return QuickQuery(query, ["of_project", "of_owner", "of_key"])
 
 
 def _of_owner(table: Table) -> Any:
@@ -146,13 +150,17 @@ def _of_owners(table: Table) -> Any:
 _OF_OWNERS = {table.name: _of_owners(table) for table in (PARAM, TAG)}
 _ONE = {table.name: _one(table) for table in (PARAM, TAG)}
 _OF_OWNER = {table.name: _of_owner(table) for table in (PARAM, TAG)}
-_ADD = {table.name: insert(table) for table in (PARAM, TAG)}
-_CHANGE_TAG = (
+_ADD = {
+    table.name: BulkStatement(insert(table), ["project", "owner", "key", "value"])
+    for table in (PARAM, TAG)
+}
+_CHANGE_TAG = BulkStatement(
     update(TAG)
     .where(
         TAG.c.project == bindparam("of_project"),
         TAG.c.owner == bindparam("of_owner"),
         TAG.c.key == bindparam("of_key"),
     )
-    .values(value=bindparam("to_value"))
+    .values(value=bindparam("to_value")),
+    ["to_value", "of_project", "of_owner", "of_key"],
 )

@@ -6,10 +6,10 @@ from datetime import datetime
 from math import isnan
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from mainspring.core.clock import Clock, Instant
-from mainspring.core.errors import AlreadyExists, NotFound
+from mainspring.core.errors import AlreadyExists, MainspringError, NotFound
 from mainspring.core.ids import Digest, Id, IdSource, checked_name, digest_of
 from mainspring.store.database import Database
 from mainspring.tracking.artifacts import Artifacts, artifacts_of
@@ -34,6 +34,7 @@ from mainspring.tracking.run import (
     TrackedRun,
 )
 from mainspring.tracking.scorers import Scorers
+from mainspring.tracking.starting import Start, Starting
 from mainspring.tracking.state import check_state, untracked
 from mainspring.tracking.tables import RUN_RECORD
 from mainspring.tracking.texts import delete_tag, set_tags
@@ -60,6 +61,7 @@ class Tracking:
         self.scorers = Scorers(project, database, clock, ids, self.experiments)
         self._waiting = WaitingPoints(project, database)
         self._entries = Entries(project, database, self._waiting)
+        self._starting = Starting(project, database, ids, self.experiments)
         self.reading = Reading(project, database, self.models, self._waiting)
 
     # --- runs
@@ -93,39 +95,25 @@ class Tracking:
         checked_key(name, what="run name")
         row = self._row(connection, run)
         if row is None:
-            at_ms = millis(at)
-            self._insert(connection, run, experiment, name, at_ms, person="", managed=True)
+            self._starting.insert(
+                connection,
+                run,
+                experiment=experiment,
+                location=self.experiments.location(connection, experiment, active=False),
+                name=name,
+                person="",
+                started_ms=millis(at),
+                managed=True,
+            )
         elif (row.name, row.experiment) != (name, experiment):
             raise AlreadyExists(
                 f"run {run}: found it as {row.name!r} in experiment {row.experiment!r}, expected "
                 f"{name!r} in {experiment!r}; make a new id"
             )
 
-    def start(
-        self,
-        run: Id,
-        *,
-        experiment: str,
-        name: str,
-        person: str,
-        started_ms: int | None,
-        tags: Mapping[str, str],
-    ) -> FoundRun:
-        """Begin a run that its client ends.
-
-        Raises:
-            NotFound: There is no such experiment.
-            Refused: The experiment is deleted.
-        """
-        at_ms = millis(self._clock.now()) if started_ms is None else started_ms
-        checked_time(at_ms, what="start_time")
-
-        def work(connection: Connection) -> None:
-            self._insert(connection, run, experiment, name, at_ms, person=person, managed=False)
-            set_tags(connection, self._project, run, {**tags, NAME_TAG: name})
-
-        self._database.write(work)
-        return self.found(run)
+    def start_together(self, starts: Sequence[Start]) -> Future[list[FoundRun | MainspringError]]:
+        """Begin runs that their clients end, in one write; see `Starting.begin_together`."""
+        return self._starting.begin_together(starts)
 
     def change(
         self,
@@ -314,31 +302,6 @@ class Tracking:
         check_state(run, row, sealed=sealed)
         return row
 
-    def _insert(
-        self,
-        connection: Connection,
-        run: Id,
-        experiment: str,
-        name: str,
-        at_ms: int,
-        *,
-        person: str,
-        managed: bool,
-    ) -> None:
-        group = self.experiments.existing(connection, experiment, active=not managed)
-        row = {
-            "project": self._project,
-            "run": run,
-            "name": name,
-            "experiment": experiment,
-            "person": person,
-            "status": "running",
-            "location": f"{group.location}/{run}/artifacts",
-            "managed": managed,
-            "started_ms": at_ms,
-        }
-        connection.execute(_ADD_RUN, row)
-
     def _is(self, run: Id) -> Any:
         return (RUN_RECORD.c.project == self._project) & (RUN_RECORD.c.run == run)
 
@@ -362,7 +325,6 @@ class Tracking:
 
 
 # Built once: making a statement costs more than running it.
-_ADD_RUN = insert(RUN_RECORD)
 _RUN = select(RUN_RECORD).where(
     RUN_RECORD.c.project == bindparam("of_project"), RUN_RECORD.c.run == bindparam("of_run")
 )

@@ -1,5 +1,8 @@
 """Logging to runs: metrics, parameters, tags, inputs and outputs. The hot path."""
 
+from collections.abc import Sequence
+from concurrent.futures import Future
+
 import msgspec
 
 from mainspring.api.verb import Call
@@ -15,7 +18,7 @@ from mainspring.server.mlflow.limits import (
 )
 from mainspring.server.mlflow.runs import Named
 from mainspring.server.mlflow.shown import DatasetInput, ModelInput, ModelOutput
-from mainspring.server.mlflow.table import WRITE, Endpoint, Writing
+from mainspring.server.mlflow.table import WRITE, Endpoint, Sharing
 from mainspring.server.mlflow.wire import (
     Int64,
     KeyValue,
@@ -116,6 +119,11 @@ def set_tag(request: LogText) -> Entry:
     return Entry(request.run, Batch(tags=check_tags([pair])))
 
 
+def begin(call: Call, entries: Sequence[Entry]) -> Future[list[Exception | None]]:
+    """Log what came at once."""
+    return call.project.tracking.log_together(entries)
+
+
 def delete_tag(call: Call, request: DeleteTag) -> None:
     """Remove a tag."""
     call.project.tracking.delete_tag(request.run, request.key)
@@ -184,10 +192,10 @@ def _of_model(metric: Measured, point: Point) -> ModelMetric:
 
 
 ENDPOINTS = (
-    Writing("POST", "/runs/log-metric", WRITE, LogMetric, log_metric),
-    Writing("POST", "/runs/log-batch", WRITE, LogBatch, log_batch, check_batch_size),
-    Writing("POST", "/runs/log-parameter", WRITE, LogText, log_parameter),
-    Writing("POST", "/runs/set-tag", WRITE, LogText, set_tag),
+    Sharing("POST", "/runs/log-metric", WRITE, LogMetric, log_metric, begin=begin),
+    Sharing("POST", "/runs/log-batch", WRITE, LogBatch, log_batch, check_batch_size, begin=begin),
+    Sharing("POST", "/runs/log-parameter", WRITE, LogText, log_parameter, begin=begin),
+    Sharing("POST", "/runs/set-tag", WRITE, LogText, set_tag, begin=begin),
     Endpoint("POST", "/runs/delete-tag", WRITE, DeleteTag, delete_tag),
     Endpoint("POST", "/runs/log-inputs", WRITE, LogInputs, log_inputs),
     Endpoint("POST", "/runs/outputs", WRITE, LogOutputs, log_outputs),

@@ -1,14 +1,16 @@
 """Runs: their beginning, end, search and deletion."""
 
 import random
+from collections.abc import Sequence
+from concurrent.futures import Future
 
 from mainspring.api.verb import Call
-from mainspring.core.errors import InvalidInput
+from mainspring.core.errors import InvalidInput, MainspringError
 from mainspring.core.ids import Id
 from mainspring.server.mlflow.experiments import view
 from mainspring.server.mlflow.limits import check_tags
 from mainspring.server.mlflow.shown import STATUSES, Run, RunInfo, info_of, run_of
-from mainspring.server.mlflow.table import READ, WRITE, Endpoint
+from mainspring.server.mlflow.table import READ, WRITE, Endpoint, Sharing
 from mainspring.server.mlflow.wire import (
     Int64,
     KeyValue,
@@ -19,8 +21,9 @@ from mainspring.server.mlflow.wire import (
     offset_of,
     page_token,
 )
-from mainspring.tracking.run import NAME_TAG
+from mainspring.tracking.run import NAME_TAG, FoundRun
 from mainspring.tracking.search import Page
+from mainspring.tracking.starting import Start
 
 RESULTS_AT_MOST = 50_000
 
@@ -90,7 +93,7 @@ def named(run_id: str | None, run_uuid: str | None) -> Id:
     return Id(found)
 
 
-def create(call: Call, request: Create) -> One:
+def create(request: Create) -> Start:
     """Begin a run."""
     tags = check_tags(request.tags or ())
     tagged = tags.get(NAME_TAG)
@@ -99,20 +102,28 @@ def create(call: Call, request: Create) -> One:
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different "
             f"values (run_name='{request.run_name}', mlflow.runName='{tagged}')."
         )
-    found = call.project.tracking.start(
-        call.platform.ids.new(),
+    return Start(
         experiment=request.experiment_id or "0",
         name=request.run_name or tagged or _invented(),
         person=request.user_id or "",
         started_ms=request.start_time,
         tags=tags,
     )
-    return One(run=run_of(found))
+
+
+def begin(call: Call, starts: Sequence[Start]) -> Future[list[FoundRun | MainspringError]]:
+    """Begin the runs that were asked for at once."""
+    return call.project.tracking.start_together(starts)
+
+
+def shown(run: FoundRun) -> One:
+    """Answer with a run."""
+    return One(run=run_of(run))
 
 
 def get(call: Call, request: Named) -> One:
     """Give a run, deleted or not."""
-    return One(run=run_of(call.project.tracking.found(request.run)))
+    return shown(call.project.tracking.found(request.run))
 
 
 def update(call: Call, request: Update) -> Updated:
@@ -164,7 +175,7 @@ def _invented() -> str:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/runs/create", WRITE, Create, create),
+    Sharing("POST", "/runs/create", WRITE, Create, create, begin=begin, shown=shown),
     Endpoint("GET", "/runs/get", READ, Named, get),
     Endpoint("POST", "/runs/update", WRITE, Update, update),
     Endpoint("POST", "/runs/delete", WRITE, Named, delete),

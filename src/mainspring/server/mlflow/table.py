@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -11,7 +11,6 @@ from starlette.responses import Response
 from mainspring.api.verb import Call
 from mainspring.server.mlflow.wire import answer, read_body, read_query
 from mainspring.server.routing import Asked, Permission, Route, Together
-from mainspring.tracking.entries import Entry
 
 READ = Permission("experiment", "read")
 WRITE = Permission("experiment", "write")
@@ -56,28 +55,36 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Writing(Endpoint):
-    """An endpoint that logs to one run, and answers when it is durable."""
+class Sharing(Endpoint):
+    """An endpoint whose requests share a write, and are answered when it is durable.
 
-    function: Callable[[Any], Entry]  # type: ignore[assignment]
+    `function` reads a request into what is begun; `begin` does all that came at once, and `shown`
+    makes the answer of what came of one, which is empty without it.
+    """
+
+    function: Callable[[Any], Any]  # type: ignore[assignment]
+    begin: Callable[[Call, Sequence[Any]], Future[list[Any]]] = field(kw_only=True)
+    shown: Callable[[Any], msgspec.Struct] | None = field(default=None, kw_only=True)
 
     def route(self) -> Route:
         """Give it as a route whose requests share a write."""
-        together = Together(self._entry, _begin)
+        show = None if self.shown is None else self._show
+        together = Together(self._wanted, self.begin, show)
         return Route(self.method, self.path, self.access, self._handle, together=together)
 
     def _handle(self, asked: Asked) -> Response:
-        asked.call.project.tracking.begin_log(self._entry(asked.body)).result()
-        return answer(None)
+        (outcome,) = self.begin(asked.call, [self._wanted(asked.body)]).result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return self._show(outcome)
 
-    def _entry(self, body: bytes) -> Entry:
+    def _wanted(self, body: bytes) -> Any:
         if self.check is not None:
             self.check(body)
         return self.function(read_body(body, self.request))
 
-
-def _begin(call: Call, entries: Sequence[Entry]) -> Future[list[Exception | None]]:
-    return call.project.tracking.log_together(entries)
+    def _show(self, outcome: Any) -> Response:
+        return answer(None if self.shown is None else self.shown(outcome))
 
 
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:

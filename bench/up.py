@@ -1,7 +1,7 @@
 """The running platform: start, memory, the V2 path, health, metric logging, and the demo by phase.
 
-    python bench/platform.py                            # everything, the demo for three days
-    python bench/platform.py --seconds 1 --days 0       # as quick as can be, without the demo
+    python bench/up.py                            # everything, the demo for three days
+    python bench/up.py --seconds 1 --days 0       # as quick as can be, without the demo
 
 Prints one JSON object. The load client is one process of this bench, closed loop: each connection
 has one request under way. On few cores it takes its share from the workers, so the workers' own
@@ -35,8 +35,6 @@ TICKS_S = os.sysconf("SC_CLK_TCK")
 
 def main() -> int:
     """Measure what was asked for and print it."""
-    # This file is named as a standard module is, which libraries must find instead.
-    sys.path = [path for path in sys.path if path != str(Path(__file__).parent)]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0, help="per measurement of the V2 path")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
