@@ -45,6 +45,12 @@ def test_a_worker_loads_nothing_it_does_not_serve_with(room: str) -> None:
     assert not _loaded_after(f"import mainspring.{room}").intersection(NOT_IN_A_WORKER)
 
 
+def test_control_at_rest_holds_no_library_of_its_rare_work() -> None:
+    rare = ("scipy", "onnx", "onnxruntime", "pandas", "pyarrow", "matplotlib", "sklearn")
+
+    assert not _loaded_after("import mainspring.server.__main__").intersection(rare)
+
+
 def test_dynamic_imports_are_not_used() -> None:
     source = (ROOT / "src").rglob("*.py")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mainspring.core.errors import Corrupt, Refused, Unconvertible
@@ -76,6 +75,9 @@ class OnnxModel:
         self._check_signature()
 
     def _opened(self, content: bytes) -> Any:
+        # Here, because the control process knows models and seldom scores with one.
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         # One thread per worker: a second one never helped up to 128 rows.
         options.intra_op_num_threads = 1

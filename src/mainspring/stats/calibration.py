@@ -5,8 +5,6 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
-from scipy.special import expit, logit
 
 from mainspring.core.errors import InvalidInput
 
@@ -72,6 +70,8 @@ def fit_calibration(y: ArrayLike, score: ArrayLike) -> CalibrationMap:
 
 def isotonic(y: ArrayLike, score: ArrayLike) -> CalibrationMap:
     """Fit the best rising curve by pooling adjacent violators; equal scores are pooled first."""
+    from scipy.optimize import isotonic_regression
+
     positive, scores = _checked(y, score)
     knots, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
     means = np.bincount(index, weights=positive) / counts
@@ -93,7 +93,7 @@ def platt(y: ArrayLike, score: ArrayLike) -> CalibrationMap:
     if not line.converged or line.slope <= 0 or knots[0] == knots[-1]:
         knots, values = scores[:1], np.array([positive.mean()])
     else:
-        values = expit(line.intercept + line.slope * _logit(knots))
+        values = _expit(line.intercept + line.slope * _logit(knots))
     values = np.clip(values, CLIP, 1 - CLIP)
     return CalibrationMap(tuple(knots.tolist()), tuple(values.tolist()), positive.size, "platt")
 
@@ -119,7 +119,7 @@ def calibration_line(
     design = np.column_stack((np.ones(p.size), _logit(p)))
     beta, converged = np.zeros(2), False
     for _ in range(50):
-        fitted = expit(design @ beta)
+        fitted = _expit(design @ beta)
         weights = fitted * (1 - fitted)
         hessian = design.T @ (design * weights[:, None])
         if np.linalg.cond(hessian) > 1e12:
@@ -181,7 +181,15 @@ def brier_parts(y: ArrayLike, probability: ArrayLike) -> BrierParts:
     )
 
 
+def _expit(value: Floats) -> Floats:
+    from scipy.special import expit
+
+    return np.asarray(expit(value), np.float64)
+
+
 def _logit(probability: Floats) -> Floats:
+    from scipy.special import logit
+
     return np.asarray(logit(np.clip(probability, 1e-9, 1 - 1e-9)), np.float64)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, kolmogorov
 
 from mainspring.core.errors import InvalidInput
 from mainspring.stats.interval import Interval
@@ -127,6 +126,8 @@ def ks_of_counts(reference: ArrayLike, window: ArrayLike) -> float:
 
 def ks_p(statistic: float, n: int, m: int) -> float:
     """Asymptotic p-value of a Kolmogorov-Smirnov distance (conservative with ties)."""
+    from scipy.special import kolmogorov
+
     return float(kolmogorov(statistic * np.sqrt(n * m / (n + m))))
 
 
@@ -240,6 +241,8 @@ def _occupied(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 
 
 def _tested(statistic: float, df: int) -> Test:
+    from scipy.special import chdtrc
+
     return Test(statistic, df, float(chdtrc(df, statistic)) if df > 0 else 1.0)
 
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 from statistics import NormalDist
 
-from scipy.special import betaincinv
-
 from mainspring.core.errors import InvalidInput
 
 
@@ -44,6 +42,8 @@ def wilson(k: int, n: int, *, level: float = 0.95) -> Interval:
 
 def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
     """Bound a share of k in n exactly (never covers less than stated)."""
+    from scipy.special import betaincinv
+
     _check_count(k, n)
     tail = (1 - level) / 2
     low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0

@@ -9,7 +9,6 @@ from math import ceil, inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from mainspring.core.errors import InvalidInput
 from mainspring.stats.interval import normal_quantile
@@ -105,6 +104,8 @@ def _block_sums(values: ArrayLike, blocks: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _cluster_t(sums: Floats, counts: Floats, level: float) -> BlockMean:
+    from scipy.special import stdtrit
+
     rows, groups = int(counts.sum()), counts.size
     mean = float(sums.sum() / rows)
     if groups < 2:
