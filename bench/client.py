@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -47,6 +48,7 @@ def main() -> int:
             servers.append(stack.enter_context(peer(wanted.mlflow)))
         for server in servers:
             warmed(server, max(1, round(WARMING_CALLS * wanted.size)))
+        figures["spooled"] = spooled(servers[0], max(1_000, round(100_000 * wanted.size)))
         figures["calls"] = {
             name: measured(servers, call, max(1, round(calls * wanted.size)), wanted.rounds)
             for name, call, calls in (
@@ -90,6 +92,51 @@ def log_batch(client: Any, run: str, number: int) -> object:
 def set_tag(client: Any, run: str, number: int) -> object:
     """A tag that changes."""
     return client.set_tag(run, "t", str(number))
+
+
+SPOOLED = """
+import json, sys, time
+import mlflow
+client, calls = mlflow.MlflowClient(), int(sys.argv[1])
+run = client.create_run("0").info.run_id
+taken, begun, cpu = [], time.perf_counter(), time.process_time()
+for step in range(calls):
+    at = time.perf_counter()
+    client.log_metric(run, "loss", 1 / (step + 1), step=step)
+    taken.append(time.perf_counter() - at)
+logged, cpu = time.perf_counter() - begun, time.process_time() - cpu
+found = client.get_run(run)
+sent = time.perf_counter() - begun
+taken.sort()
+print(json.dumps({
+    "calls": calls, "p50_us": taken[calls // 2] * 1e6, "p99_us": taken[calls * 99 // 100] * 1e6,
+    "longest_us": taken[-1] * 1e6, "cpu_us": cpu / calls * 1e6, "calls_per_s": calls / logged,
+    "until_read_s": sent, "last_step_is_there": found.data.metrics["loss"] == 1 / calls,
+}))
+"""
+
+
+def spooled(server: Server, calls: int) -> dict[str, Any]:
+    """Log through a spool: what a training loop waits for, and when all of it can be read."""
+    with tempfile.TemporaryDirectory() as root:
+        environment = {
+            **os.environ,
+            "MAINSPRING_SPOOL": root,
+            "MAINSPRING_SPOOL_WAIT_S": "600",
+            "MLFLOW_TRACKING_URI": server.url,
+        }
+        cpu_s = cpu_of(server.pids)
+        answered = subprocess.run(
+            [sys.executable, "-c", SPOOLED, str(calls)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        figures: dict[str, Any] = json.loads(answered.stdout)
+        cpu_us = (cpu_of(server.pids) - cpu_s) / calls * 1e6
+    rounded = {what: round(value, 2) for what, value in figures.items()}
+    return {**rounded, "server_cpu_us": round(cpu_us, 2)}
 
 
 def measured(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-# Rooms that work without these: converting and the demo need what training needs.
-OPTIONAL_ROOMS = {"demo", "formats"}
+# Rooms that work without these: converting and the demo need what training needs, the spool is
+# part of the client that it plugs into.
+OPTIONAL_ROOMS = {"demo", "formats", "spool"}
 
 
 def _name(requirement: str) -> str:

@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from mainspring.cli import audit, backup, data, endpoint, project, run, up
+from mainspring.cli import audit, backup, data, endpoint, project, run, spool, up
 
 app = App(
     name="mainspring",
@@ -25,3 +25,4 @@ app.command(audit.audit)
 app.command(data.data)
 app.command(run.run)
 app.command(endpoint.endpoint)
+app.command(spool.spool)

@@ -58,7 +58,7 @@ class Entries:
             outcomes: list[Exception | None] = []
             for entry in entries:
                 try:
-                    self._log_apart(connection, entry)
+                    self.log_apart(connection, entry)
                 except MainspringError as error:
                     outcomes.append(error)
                 else:
@@ -81,8 +81,8 @@ class Entries:
         if batch.artifacts:
             put_artifacts(connection, self._project, run, batch.artifacts)
 
-    def _log_apart(self, connection: Connection, entry: Entry) -> None:
-        """Log an entry among others, so that a refused one has written nothing."""
+    def log_apart(self, connection: Connection, entry: Entry) -> None:
+        """Log an entry among others inside a write, so that a refused one has written nothing."""
         _check_size(entry)
         batch = entry.batch
         kinds = sum(map(bool, (batch.params, batch.metrics, batch.tags, batch.artifacts)))

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from mainspring.core.errors import InvalidInput
+from mainspring.core.ids import Id
 from mainspring.tracking.tables import DATASET_RECORD, MODEL_LINK, RUN_DATASET
 from mainspring.tracking.texts import parts
 
@@ -42,6 +43,15 @@ class ModelLink(msgspec.Struct, frozen=True):
 
     model: str
     step: int = 0
+
+
+class Links(NamedTuple):
+    """What is noted of a run: datasets and models that it read, models that it made."""
+
+    run: Id
+    datasets: Sequence[DatasetUsed] = ()
+    read: Sequence[ModelLink] = ()
+    made: Sequence[ModelLink] = ()
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """What a tracked run is made of."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     metrics: tuple[Point, ...] = ()
     tags: dict[str, str] = {}
     artifacts: tuple[ArtifactFile, ...] = ()
+
+
+class Change(NamedTuple):
+    """What is to be another in a run; None leaves it."""
+
+    run: Id
+    status: Status | None = None
+    ended_ms: int | None = None
+    name: str | None = None
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,12 +1,13 @@
 """The beginning of runs: one, or many that share a write."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
 from sqlalchemy import Connection, insert
 
-from mainspring.core.errors import MainspringError
+from mainspring.core.errors import AlreadyExists, InvalidInput, MainspringError
 from mainspring.core.ids import Id, IdSource
 from mainspring.store.bulk import BulkStatement
 from mainspring.store.database import Database
@@ -14,18 +15,23 @@ from mainspring.tracking.experiments import Experiments
 from mainspring.tracking.inputs import Inputs
 from mainspring.tracking.limits import checked_time, instant, millis
 from mainspring.tracking.run import NAME_TAG, FoundRun
+from mainspring.tracking.state import run_exists
 from mainspring.tracking.tables import RUN_RECORD
 from mainspring.tracking.texts import add_tags, check_tags
 
 
 class Start(NamedTuple):
-    """A run that its client will end, as it is asked for; it starts now unless told when."""
+    """A run that its client will end, as it is asked for; it starts now unless told when.
+
+    `run` is an id that the client drew; without one the server draws it.
+    """
 
     experiment: str
     name: str
     person: str
     started_ms: int | None
     tags: Mapping[str, str]
+    run: Id | None = None
 
 
 class Starting:
@@ -52,7 +58,7 @@ class Starting:
             outcomes: list[FoundRun | MainspringError] = []
             for start in starts:
                 try:
-                    outcomes.append(self._start(connection, start))
+                    outcomes.append(self.start(connection, start))
                 except MainspringError as error:
                     outcomes.append(error)
             return outcomes
@@ -76,7 +82,12 @@ class Starting:
         row = (self._project, run, experiment, name, person, "running", place, managed, started_ms)
         _ADD.run(connection, [row])
 
-    def _start(self, connection: Connection, start: Start) -> FoundRun:
+    def start(self, connection: Connection, start: Start) -> FoundRun:
+        """Begin a run inside a write; see `begin_together`.
+
+        Raises:
+            AlreadyExists: The id that the client drew is taken.
+        """
         # All is checked before any of it is written, so a refused one needs no savepoint.
         at_ms = start.started_ms
         if at_ms is None:
@@ -85,7 +96,7 @@ class Starting:
         tags = {**start.tags, NAME_TAG: start.name}
         check_tags(tags)
         location = self._experiments.location(connection, start.experiment, active=True)
-        run = self._ids.new()
+        run = self._ids.new() if start.run is None else self._free(connection, start.run)
         self.insert(
             connection,
             run,
@@ -114,7 +125,15 @@ class Starting:
             inputs=Inputs(),
         )
 
+    def _free(self, connection: Connection, run: Id) -> Id:
+        if not _DRAWN.fullmatch(run):
+            raise InvalidInput(f"run {run[:60]!r}: expected an id of 32 hexadecimal digits")
+        if run_exists(connection, self._project, run):
+            raise AlreadyExists(f"run {run}: the id is taken; draw another")
+        return run
 
+
+_DRAWN = re.compile(r"[0-9a-f]{32}")
 _ADD = BulkStatement(
     insert(RUN_RECORD),
     [

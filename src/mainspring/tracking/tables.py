@@ -102,6 +102,15 @@ METRIC_WAITING = Table(
     Column("body", LargeBinary, nullable=False),
     Index("metric_waiting_by_run", "project", "run"),
 )
+# How far a client's spool was replayed.
+SPOOL = Table(
+    "spool",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("spool", Text, primary_key=True),
+    Column("next", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
 DATASET_RECORD = Table(
     "dataset_record",
     METADATA,
@@ -280,6 +289,7 @@ RECORDS: tuple[Table, ...] = (
     METRIC,
     METRIC_POINT,
     METRIC_WAITING,
+    SPOOL,
     DATASET_RECORD,
     RUN_DATASET,
     LOGGED_MODEL,

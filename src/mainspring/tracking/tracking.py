@@ -16,7 +16,7 @@ from mainspring.tracking.artifacts import Artifacts, artifacts_of
 from mainspring.tracking.assessments import Assessments
 from mainspring.tracking.entries import Entries, Entry
 from mainspring.tracking.experiments import DEFAULT, Experiments
-from mainspring.tracking.inputs import DatasetUsed, ModelLink, add_datasets, link_models
+from mainspring.tracking.inputs import Links, add_datasets, link_models
 from mainspring.tracking.limits import checked_key, checked_time, millis
 from mainspring.tracking.metrics import add_points, history
 from mainspring.tracking.models import LoggedModels, ModelMetric
@@ -26,6 +26,7 @@ from mainspring.tracking.run import (
     NAME_TAG,
     ArtifactFile,
     Batch,
+    Change,
     FoundRun,
     MetricSummary,
     Point,
@@ -34,6 +35,7 @@ from mainspring.tracking.run import (
     TrackedRun,
 )
 from mainspring.tracking.scorers import Scorers
+from mainspring.tracking.spools import Spools
 from mainspring.tracking.starting import Start, Starting
 from mainspring.tracking.state import check_state, untracked
 from mainspring.tracking.tables import RUN_RECORD
@@ -62,6 +64,16 @@ class Tracking:
         self._waiting = WaitingPoints(project, database)
         self._entries = Entries(project, database, self._waiting)
         self._starting = Starting(project, database, ids, self.experiments)
+        self.spools = Spools(
+            project,
+            database,
+            {
+                Entry: self._entries.log_apart,
+                Start: self._starting.start,
+                Change: self._change,
+                Links: self._link,
+            },
+        )
         self.reading = Reading(project, database, self.models, self._waiting)
 
     # --- runs
@@ -115,37 +127,13 @@ class Tracking:
         """Begin runs that their clients end, in one write; see `Starting.begin_together`."""
         return self._starting.begin_together(starts)
 
-    def change(
-        self,
-        run: Id,
-        *,
-        status: Status | None = None,
-        ended_ms: int | None = None,
-        name: str | None = None,
-    ) -> RunRow:
+    def change(self, changed: Change) -> RunRow:
         """Change what is given of a run; a managed run keeps its status and end.
 
         Raises:
             Refused: The run is deleted.
         """
-        if ended_ms is not None:
-            checked_time(ended_ms, what="end_time")
-
-        def work(connection: Connection) -> RunRow:
-            row = self.writable(connection, run, sealed=False)
-            values: dict[str, Any] = {}
-            if status is not None and not row.managed:
-                values |= {"status": status, "ended_ms": ended_ms}
-            elif ended_ms is not None and not row.managed:
-                values["ended_ms"] = ended_ms
-            if name:
-                values["name"] = name
-                set_tags(connection, self._project, run, {NAME_TAG: name})
-            if values:
-                connection.execute(update(RUN_RECORD).where(self._is(run)).values(**values))
-            return row_of(self._existing(connection, run))
-
-        return self._database.write(work)
+        return self._database.write(lambda connection: self._change(connection, changed))
 
     def end_run(self, run: Id, status: Status) -> None:
         """End a run; see `end`."""
@@ -214,23 +202,9 @@ class Tracking:
 
         self._database.write(work)
 
-    def link(
-        self,
-        run: Id,
-        *,
-        datasets: Sequence[DatasetUsed] = (),
-        read: Sequence[ModelLink] = (),
-        made: Sequence[ModelLink] = (),
-    ) -> None:
+    def link(self, links: Links) -> None:
         """Note what a run read and made."""
-
-        def work(connection: Connection) -> None:
-            row = self.writable(connection, run)
-            add_datasets(connection, self._project, run, row.experiment, datasets)
-            link_models(connection, self._project, run, "read", read)
-            link_models(connection, self._project, run, "made", made)
-
-        self._database.write(work)
+        self._database.write(lambda connection: self._link(connection, links))
 
     # --- reading
 
@@ -301,6 +275,30 @@ class Tracking:
         row = self._existing(connection, run)
         check_state(run, row, sealed=sealed)
         return row
+
+    def _change(self, connection: Connection, changed: Change) -> RunRow:
+        run, status, ended_ms = changed.run, changed.status, changed.ended_ms
+        if ended_ms is not None:
+            checked_time(ended_ms, what="end_time")
+        row = self.writable(connection, run, sealed=False)
+        values: dict[str, Any] = {}
+        if status is not None and not row.managed:
+            values |= {"status": status, "ended_ms": ended_ms}
+        elif ended_ms is not None and not row.managed:
+            values["ended_ms"] = ended_ms
+        if changed.name:
+            set_tags(connection, self._project, run, {NAME_TAG: changed.name})
+            values["name"] = changed.name
+        if values:
+            connection.execute(update(RUN_RECORD).where(self._is(run)).values(**values))
+        return row_of(self._existing(connection, run))
+
+    def _link(self, connection: Connection, links: Links) -> None:
+        row = self.writable(connection, links.run)
+        with connection.begin_nested():
+            add_datasets(connection, self._project, links.run, row.experiment, links.datasets)
+            link_models(connection, self._project, links.run, "read", links.read)
+            link_models(connection, self._project, links.run, "made", links.made)
 
     def _is(self, run: Id) -> Any:
         return (RUN_RECORD.c.project == self._project) & (RUN_RECORD.c.run == run)

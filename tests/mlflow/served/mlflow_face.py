@@ -42,10 +42,10 @@ class Answered:
 class Served:
     """A home with the face in front of it."""
 
-    def __init__(self, home: Path, config: Config | None = None) -> None:
+    def __init__(self, home: Path, config: Config | None = None, *, port: int = 0) -> None:
         self.platform = Platform.open(config or Config(), home, clock=SystemClock())
         self.home = home
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = socket.create_server(("127.0.0.1", port))
         self.port = listening.getsockname()[1]
         answers = threading.Event()
         control = Control(None, self.platform.clock.now())

@@ -57,9 +57,13 @@ class Told(msgspec.Struct, frozen=True):
 
 def on_error(error: Exception) -> Response:
     """Tell an error."""
-    code, status = _place(error)
-    told = Told(code, message_of(error))
-    return Response(msgspec.json.encode(told), status, media_type="application/json")
+    body = msgspec.json.encode(told(error))
+    return Response(body, _place(error)[1], media_type="application/json")
+
+
+def told(error: Exception) -> Told:
+    """Give what a client is told of an error, but for its status."""
+    return Told(_place(error)[0], message_of(error))
 
 
 def _place(error: Exception) -> tuple[str, int]:

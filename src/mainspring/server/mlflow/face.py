@@ -18,6 +18,7 @@ from mainspring.server.mlflow import (
     runs,
     scorers,
     spans,
+    spools,
     trace_metrics,
     traces,
     versions,
@@ -56,6 +57,7 @@ def faces() -> Sequence[Face]:
         *routes(traces.OLD_ENDPOINTS),
         *routes(old_traces.ENDPOINTS),
         *routes(webhooks.ENDPOINTS),
+        *routes(spools.ENDPOINTS),
         *artifacts.run_routes(),
     ]
     told = Route("GET", "/version", _SAYS_NOTHING, _version)

@@ -29,7 +29,7 @@ from mainspring.server.mlflow.wire import (
     pairs,
 )
 from mainspring.tracking.entries import Entry
-from mainspring.tracking.inputs import DatasetUsed, ModelLink
+from mainspring.tracking.inputs import DatasetUsed, Links, ModelLink
 from mainspring.tracking.models import ModelMetric
 from mainspring.tracking.run import Batch, Point
 
@@ -129,8 +129,8 @@ def delete_tag(call: Call, request: DeleteTag) -> None:
     call.project.tracking.delete_tag(request.run, request.key)
 
 
-def log_inputs(call: Call, request: LogInputs) -> None:
-    """Note the datasets and models that a run read."""
+def inputs(request: LogInputs) -> Links:
+    """Read which datasets and models a run read."""
     datasets = [
         DatasetUsed(
             name=one.dataset.name,
@@ -144,13 +144,23 @@ def log_inputs(call: Call, request: LogInputs) -> None:
         for one in request.datasets or ()
     ]
     read = [ModelLink(one.model_id) for one in request.models or ()]
-    call.project.tracking.link(request.run, datasets=datasets, read=read)
+    return Links(request.run, datasets=datasets, read=read)
+
+
+def log_inputs(call: Call, request: LogInputs) -> None:
+    """Note the datasets and models that a run read."""
+    call.project.tracking.link(inputs(request))
+
+
+def outputs(request: LogOutputs) -> Links:
+    """Read which models a run made."""
+    made = [ModelLink(one.model_id, one.step or 0) for one in request.models or ()]
+    return Links(request.run, made=made)
 
 
 def log_outputs(call: Call, request: LogOutputs) -> None:
     """Note the models that a run made."""
-    made = [ModelLink(one.model_id, one.step or 0) for one in request.models or ()]
-    call.project.tracking.link(request.run, made=made)
+    call.project.tracking.link(outputs(request))
 
 
 def log_model(call: Call, request: LogModel) -> None:

@@ -21,7 +21,7 @@ from mainspring.server.mlflow.wire import (
     offset_of,
     page_token,
 )
-from mainspring.tracking.run import NAME_TAG, FoundRun
+from mainspring.tracking.run import NAME_TAG, Change, FoundRun
 from mainspring.tracking.search import Page
 from mainspring.tracking.starting import Start
 
@@ -55,6 +55,8 @@ class Create(Message, frozen=True, kw_only=True):
     start_time: Int64 | None = None
     run_name: str | None = None
     tags: tuple[KeyValue, ...] | None = None
+    run_id: str | None = None
+    """Drawn by a client that logs before it is answered (`mainspring.spool`)."""
 
 
 class One(Message, frozen=True, kw_only=True):
@@ -108,6 +110,7 @@ def create(request: Create) -> Start:
         person=request.user_id or "",
         started_ms=request.start_time,
         tags=tags,
+        run=None if request.run_id is None else Id(request.run_id),
     )
 
 
@@ -126,17 +129,19 @@ def get(call: Call, request: Named) -> One:
     return shown(call.project.tracking.found(request.run))
 
 
-def update(call: Call, request: Update) -> Updated:
-    """Change status, end or name; a pipeline's run keeps its status and end."""
+def changed(request: Update) -> Change:
+    """Read what is to be another in a run; a pipeline's run keeps its status and end."""
     status = None
     if request.status is not None:
         status = STATUSES.get(str(request.status))
         if status is None:
             raise invalid("status", request.status)
-    changed = call.project.tracking.change(
-        request.run, status=status, ended_ms=request.end_time, name=request.run_name
-    )
-    return Updated(run_info=info_of(changed))
+    return Change(request.run, status, request.end_time, request.run_name)
+
+
+def update(call: Call, request: Update) -> Updated:
+    """Change status, end or name."""
+    return Updated(run_info=info_of(call.project.tracking.change(changed(request))))
 
 
 def delete(call: Call, request: Named) -> None:
