@@ -164,3 +164,16 @@ def test_the_examples_of_the_page_run(workers: Workers, example: str) -> None:
 
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "delay" in answer.stdout or "0.5" in answer.stdout
+
+
+def test_mlflows_client_of_scoring_servers_asks_for_a_frame(workers: Workers) -> None:
+    import pandas as pd
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    scoring = ScoringServerClient("127.0.0.1", workers.port)
+    scoring.ping()
+
+    rows = pd.DataFrame({"origin": ["JFK", "LGA"], "distance": [1.0, None], "hour": [1, 2]})
+    answer = scoring.invoke(rows)
+
+    assert answer.get_predictions().iloc[:, 0].tolist() == [0.5, 0.5]

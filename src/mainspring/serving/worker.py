@@ -26,6 +26,7 @@ from mainspring.serving.engine import Engine
 from mainspring.serving.http import TEXT, Response, failed
 from mainspring.serving.infer import Inference
 from mainspring.serving.metrics import TYPE, prometheus_text
+from mainspring.serving.rest import Answered, RowProtocols
 from mainspring.serving.shelf import Shelf
 from mainspring.serving.v2 import V2
 
@@ -57,6 +58,7 @@ class Worker:
         self._worker = worker
         self._v2 = V2(self.engine)
         self._inference = Inference(self.engine, clock=self._clock, ids=ids)
+        self._rest = RowProtocols(self.engine, clock=self._clock, ids=ids)
         self._counters = Counters()
         self._started = self._clock.now()
         self._told: WorkerState | None = None
@@ -199,7 +201,7 @@ class Worker:
         self.engine.score_shadows()
 
     def _routes(self) -> tuple[Route, ...]:
-        infer, v2 = self._infer, self._v2
+        infer, v2 = self._timed(self._infer), self._v2
         model = "/v2/models/{endpoint}"
         version = f"{model}/versions/{{version}}"
         routes = [
@@ -227,18 +229,48 @@ class Worker:
                     lambda a: v2.statistics(a.project, a.endpoint, a.version),
                 ),
             ]
-        return tuple(routes)
+        return (*routes, *self._row_routes())
 
-    def _infer(self, asked: Sequence[Asked]) -> list[Response | Exception]:
-        started_s = self._clock.monotonic_s()
+    def _row_routes(self) -> list[Route]:
+        rest, model = self._rest, "/v1/models/{endpoint}"
+        routes = [
+            Route("GET", "/ping", _PROBE, rest.ping),
+            Route("GET", "/version", _PROBE, rest.version),
+            Route("GET", "/v1/models", _READ, rest.models),
+        ]
+        scoring = self._timed(rest.invocations)
+        routes += [
+            Route("POST", "/invocations", _PREDICT, together=scoring),
+            Route("POST", "/endpoints/{endpoint}/invocations", _PREDICT, together=scoring),
+        ]
+        for path in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{version}}"):
+            routes += [
+                Route("POST", path, _PREDICT, together=self._timed(rest.predict)),
+                Route("GET", path, _READ, rest.model),
+                Route("GET", f"{path}/metadata", _READ, rest.metadata),
+            ]
+        return routes
+
+    def _infer(self, asked: Sequence[Asked], *, started_s: float) -> list[Answered]:
         found = dict(self._inference.answer(asked, started_s=started_s))
-        # Each waited for all of them.
-        spent_s = self._clock.monotonic_s() - started_s
-        answers = [found[i] for i in range(len(asked))]
-        for one, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Response) and answer.status == 200:
-                self._counters.predicted(one.project, one.endpoint, spent_s)
-        return answers
+        return [(one.endpoint, found[i]) for i, one in enumerate(asked)]
+
+    def _timed(
+        self, answering: Callable[..., list[Answered]]
+    ) -> Callable[[Sequence[Asked]], list[Response | Exception]]:
+        """Count the time of what is answered, by the endpoint that answered it."""
+
+        def answer(asked: Sequence[Asked]) -> list[Response | Exception]:
+            started_s = self._clock.monotonic_s()
+            answers = answering(asked, started_s=started_s)
+            # Each waited for all of them.
+            spent_s = self._clock.monotonic_s() - started_s
+            for one, (endpoint, given) in zip(asked, answers, strict=True):
+                if isinstance(given, Response) and given.status == 200:
+                    self._counters.predicted(one.project, endpoint, spent_s)
+            return [given for _, given in answers]
+
+        return answer
 
     def _readiness(self) -> Response:
         if self.ready():
