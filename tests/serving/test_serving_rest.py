@@ -138,6 +138,15 @@ def test_what_is_empty_or_left_out_is_missing(world: World, worker: Worker) -> N
     assert str(second.columns["distance"][1]) == "nan"
 
 
+def test_a_bare_nan_is_missing_and_an_infinity_is_refused(world: World, worker: Worker) -> None:
+    body = b'{"instances": [["JFK", NaN, 1]]}'
+
+    assert ask(worker, "/v1/models/delay:predict", body)[0] == 200
+    assert ask(worker, "/v1/models/delay:predict", body.replace(b"NaN", b"Infinity"))[0] == 400
+    (block,) = world.blocks()
+    assert str(block.columns["distance"][0]) == "nan"
+
+
 def test_a_version_or_a_label_is_asked_for_alone(world: World, worker: Worker) -> None:
     first, second = world.model(constant(0.5)), world.model(constant(0.25), golden=0.25)
     world.publish(2, canary(second, share=0.5), live(first, share=0.5))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,11 +167,13 @@ def test_the_examples_of_the_page_run(workers: Workers, example: str) -> None:
     assert "delay" in answer.stdout or "0.5" in answer.stdout
 
 
+# Of mlflow's own module, when it is imported.
+@pytest.mark.filterwarnings("ignore:.*type hint is inferred:UserWarning")
 def test_mlflows_client_of_scoring_servers_asks_for_a_frame(workers: Workers) -> None:
     import pandas as pd
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
-    scoring = ScoringServerClient("127.0.0.1", workers.port)
+    scoring: Any = ScoringServerClient("127.0.0.1", workers.port)  # type: ignore[no-untyped-call]
     scoring.ping()
 
     rows = pd.DataFrame({"origin": ["JFK", "LGA"], "distance": [1.0, None], "hour": [1, 2]})

@@ -7,6 +7,7 @@ import base64
 import binascii
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -42,8 +43,8 @@ def read_json(body: bytes, request: Sequence[Column], forms: Sequence[Form]) -> 
         SchemaMismatch: A column is unknown.
     """
     try:
-        found = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        found = _decoded(body)
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"body: no JSON ({error}); {_expected(forms)}") from error
     there = [form for form in FORMS if isinstance(found, dict) and form in found]
     if len(there) != 1 or there[0] not in forms:
@@ -72,6 +73,14 @@ def read_csv(body: bytes, request: Sequence[Column]) -> RowsSent:
     for name, values in columns.items():
         columns[name] = [_parsed(text, types.get(name, "str"), name) for text in values]
     return _counted("csv", columns)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        # Of the standard library, because pandas writes a missing number as a bare NaN.
+        return json.loads(body)
 
 
 def _counted(form: Form, columns: dict[str, list[Any]]) -> RowsSent:
