@@ -49,6 +49,8 @@ class Workers:
     def __post_init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self.listening.getsockname()[1]
+        self.calls = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.grpc_port: int = self.calls.getsockname()[1]
         self.children: list[Child] = []
 
     def start(self, worker: str = "w1") -> Child:
@@ -57,7 +59,8 @@ class Workers:
         command = [sys.executable, "-m", "mainspring.serving"]
         command += ["--supervisor-fd", str(theirs.fileno())]
         command += ["--listen-fd", str(self.listening.fileno())]
-        fds = (theirs.fileno(), self.listening.fileno())
+        command += ["--grpc-fd", str(self.calls.fileno())]
+        fds = (theirs.fileno(), self.listening.fileno(), self.calls.fileno())
         process = subprocess.Popen(command, pass_fds=fds)
         theirs.close()
         ours.settimeout(20)
@@ -75,6 +78,7 @@ class Workers:
                 child.kill()
             child.wire.close()
         self.listening.close()
+        self.calls.close()
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, **headers: str

@@ -21,6 +21,7 @@ def up(
     host: str | None = None,
     port: int | None = None,
     inference_port: int | None = None,
+    grpc_port: int | None = None,
     workers: int | None = None,
     common: Common = DEFAULTS,
 ) -> int:
@@ -30,6 +31,7 @@ def up(
         host: Address to listen on.
         port: Port of the API and the console; 0 takes a free one.
         inference_port: Port of the inference workers; 0 takes a free one.
+        grpc_port: Port of their gRPC; 0 takes a free one, without it they speak none.
         workers: Inference worker processes.
         common: Options of every command.
 
@@ -41,7 +43,13 @@ def up(
     from mainspring.supervisor.sockets import is_loopback
     from mainspring.supervisor.up import supervise
 
-    flags = {"host": host, "port": port, "inference_port": inference_port, "workers": workers}
+    flags = {
+        "host": host,
+        "port": port,
+        "inference_port": inference_port,
+        "grpc_port": grpc_port,
+        "workers": workers,
+    }
     config, _, directory = settings(common, flags=flags)
     home = home_of(config, directory)
     plan = Plan(
@@ -104,6 +112,7 @@ def _print_addresses(roster: "Roster", home: Path, *, as_json: bool) -> None:
     answer = {
         "url": roster.url,
         "inference_url": roster.inference_url,
+        **({"grpc_address": roster.grpc_address} if roster.grpc_address else {}),
         "pid": roster.pid,
         "home": str(home),
     }
@@ -112,6 +121,8 @@ def _print_addresses(roster: "Roster", home: Path, *, as_json: bool) -> None:
         return
     print(f"console and API  {roster.url}")
     print(f"inference        {roster.inference_url}")
+    if roster.grpc_address:
+        print(f"gRPC             {roster.grpc_address}")
     print(f"home             {home}, held by process {roster.pid}; Ctrl-C ends it", flush=True)
 
 

@@ -17,6 +17,7 @@ from mainspring.core.errors import InvalidInput, Misconfigured
 from mainspring.core.ids import DEFAULT_PROJECT, checked_name
 
 _PREFIX = "MAINSPRING_"
+_LEAST = {"loaded_models": 1, "grpc_port": -1}
 
 
 def _setting(default: Any, doc: str) -> Any:
@@ -42,6 +43,9 @@ class Config:
     host: str = _setting("127.0.0.1", "address that `mainspring up` listens on")
     port: int = _setting(8700, "port of the API and the console; 0 takes a free one")
     inference_port: int = _setting(8701, "port of the inference workers; 0 takes a free one")
+    grpc_port: int = _setting(
+        -1, "port of the inference workers' gRPC; 0 takes a free one, -1: they speak none"
+    )
     workers: int = _setting(2, "inference worker processes")
     allowed_hosts: str = _setting(
         "", "further names by which browsers and clients may call, separated by commas"
@@ -144,5 +148,5 @@ def _check_range(name: str, value: Any) -> None:
     elif name == "home":
         if not value:
             raise ValueError("found an empty path")
-    elif not isinstance(value, str) and value < (1 if name == "loaded_models" else 0):
+    elif not isinstance(value, str) and value < _LEAST.get(name, 0):
         raise ValueError(f"found {value!r}, which is too small")

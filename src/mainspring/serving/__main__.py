@@ -25,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m mainspring.serving")
     parser.add_argument("--supervisor-fd", type=int, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--grpc-fd", type=int)
     arguments = parser.parse_args()
     # Ctrl-C reaches the whole group; the supervisor decides what follows from it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,13 +34,20 @@ def main() -> int:
     if not isinstance(welcome, Welcome) or welcome.role != "inference":
         print("worker: expected a welcome for an inference worker first", file=sys.stderr)
         return 2
-    os.set_inheritable(arguments.listen_fd, False)
-    listening = socket.socket(fileno=arguments.listen_fd)
-    uvloop.run(_serve(welcome, wire, listening))
+    listening = _inherited(arguments.listen_fd)
+    calls = None if arguments.grpc_fd is None else _inherited(arguments.grpc_fd)
+    uvloop.run(_serve(welcome, wire, listening, calls))
     return 0
 
 
-async def _serve(welcome: Welcome, wire: Wire, listening: socket.socket) -> None:
+def _inherited(descriptor: int) -> socket.socket:
+    os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=descriptor)
+
+
+async def _serve(
+    welcome: Welcome, wire: Wire, listening: socket.socket, calls: socket.socket | None
+) -> None:
     worker = Worker(Home(Path(welcome.home)), welcome.config, welcome.worker)
     loop = asyncio.get_running_loop()
 
@@ -54,7 +62,7 @@ async def _serve(welcome: Welcome, wire: Wire, listening: socket.socket) -> None
                 loop.call_soon_threadsafe(lambda: worker.stop(at_once=True))
 
     threading.Thread(target=listen, name="supervisor", daemon=True).start()
-    await worker.serve(listening, ready=lambda: wire.send(Ready()))
+    await worker.serve(listening, calls=calls, ready=lambda: wire.send(Ready()))
 
 
 if __name__ == "__main__":

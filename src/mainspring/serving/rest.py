@@ -20,8 +20,9 @@ from mainspring.serving.choice import Choice
 from mainspring.serving.engine import Engine
 from mainspring.serving.http import TEXT, Response, failed
 from mainspring.serving.replay import Answer
-from mainspring.serving.sent import Sent, sent_rows
+from mainspring.serving.sent import sent_rows
 from mainspring.serving.tensors import DATATYPES
+from mainspring.serving.turn import Understood, answered
 from mainspring.serving.vectors import Rows
 
 PREDICT = ":predict"
@@ -37,8 +38,7 @@ Answered = tuple[str, Response | Exception]
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    choice: Choice
-    sent: Sent
+    understood: Understood
     field: str
     """Under which the answer has its values."""
 
@@ -65,32 +65,16 @@ class RowProtocols:
     def _together(
         self, asked: Sequence[Asked], read: Callable[[Asked], _Read], started_s: float
     ) -> list[Answered]:
-        found: dict[int, Answered] = {}
-        groups: dict[int, list[tuple[int, _Read]]] = {}
-        for number, one in enumerate(asked):
+        requests: list[_Read | MainspringError] = []
+        for one in asked:
             try:
-                understood = read(one)
+                requests.append(read(one))
             except MainspringError as error:
-                found[number] = "", error
-                continue
-            groups.setdefault(id(understood.choice), []).append((number, understood))
-        for group in groups.values():
-            for number, given in self._group(group, started_s):
-                found[number] = group[0][1].choice.route.endpoint, given
-        return [found[number] for number in range(len(asked))]
-
-    def _group(
-        self, group: Sequence[tuple[int, _Read]], started_s: float
-    ) -> list[tuple[int, Response | Exception]]:
-        answers: Sequence[Answer | Exception]
-        try:
-            sents = [one.sent for _, one in group]
-            answers = self._engine.answer(group[0][1].choice, sents, started_s=started_s)
-        except Exception as error:
-            answers = [error] * len(group)
+                requests.append(error)
+        rows = [one.understood if isinstance(one, _Read) else one for one in requests]
+        answers = answered(self._engine, rows, started_s=started_s)
         return [
-            (number, _answered(answer, one.field) if isinstance(answer, Answer) else answer)
-            for (number, one), answer in zip(group, answers, strict=True)
+            _told_of(request, answer) for request, answer in zip(requests, answers, strict=True)
         ]
 
     def _read_v1(self, asked: Asked) -> _Read:
@@ -126,7 +110,7 @@ class RowProtocols:
             times_given=times is not None,
         )
         sent = sent_rows(rows, choice.route.request, subject=choice.subject, version=choice.version)
-        return _Read(choice, sent, field)
+        return _Read(Understood(choice, sent), field)
 
     def _choice(self, asked: Asked) -> Choice:
         endpoint, version = _named(asked, PREDICT)
@@ -211,6 +195,13 @@ class RowProtocols:
         )
 
 
+def _told_of(request: _Read | MainspringError, answer: Answer | Exception) -> Answered:
+    if not isinstance(request, _Read):
+        return "", request
+    endpoint = request.understood.choice.route.endpoint
+    return endpoint, _shown(answer, request.field) if isinstance(answer, Answer) else answer
+
+
 def _named(asked: Asked, ending: str) -> tuple[str, str | None]:
     """Give endpoint and version of a path whose last part ends with what is to be done."""
     last = asked.endpoint if asked.version is None else asked.version
@@ -229,7 +220,7 @@ def _labelled(route: EndpointRoute, label: str) -> str:
     raise NotFound(f"endpoint {route.endpoint!r}: no label {label[:40]!r}; expected live or canary")
 
 
-def _answered(answer: Answer, field: str) -> Response:
+def _shown(answer: Answer, field: str) -> Response:
     """Make the answer: predictions, and beside them who gave them."""
     if len(answer.errors) == len(answer.outputs):
         reasons = "; ".join(f"row {i}: {why}" for i, why in list(answer.errors.items())[:10])

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from mainspring.core.clock import SystemClock
 from mainspring.core.config import Config
@@ -29,6 +30,9 @@ from mainspring.serving.metrics import TYPE, prometheus_text
 from mainspring.serving.rest import Answered, RowProtocols
 from mainspring.serving.shelf import Shelf
 from mainspring.serving.v2 import V2
+
+if TYPE_CHECKING:
+    from mainspring.serving.http2 import CallDoor
 
 _LOOK_S = 0.05
 _TELL_S = 1.0
@@ -65,21 +69,30 @@ class Worker:
         self._told_at_s = 0.0
         self._silenced = False
         self._shadows_asked = False
-        callers = Callers(config, TokenBook(home))
+        self._ids, self._limits = ids, _limits(config)
+        self._callers = callers = Callers(config, TokenBook(home))
         self.app = App(self._routes(), callers, before=self._look, after=self._answered)
-        self._door = Door(self.app.answer, _limits(config), now=time.monotonic)
+        self._door = Door(self.app.answer, self._limits, now=time.monotonic)
+        self._calls: CallDoor | None = None
         self._stopping = asyncio.Event()
         self._at_once = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loading: asyncio.Future[Shelf] | None = None
         self._loads_next: RouteTable | None = None
 
-    async def serve(self, listening: socket.socket, *, ready: Callable[[], None]) -> None:
+    async def serve(
+        self,
+        listening: socket.socket,
+        *,
+        ready: Callable[[], None],
+        calls: socket.socket | None = None,
+    ) -> None:
         """Serve until `stop`; what is on the routes is loaded before the first connection.
 
         Args:
             listening: May be shared with other workers; each connection belongs to one.
             ready: Called once requests are answered.
+            calls: Where gRPC is served, if it is; shared as well.
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
@@ -93,15 +106,44 @@ class Worker:
         server = await loop.create_server(
             lambda: Connection(self._door), sock=listening, backlog=_BACKLOG
         )
+        call_server = None if calls is None else await self._serve_calls(loop, calls)
         self._tell()
         ready()
         await self._tick_until_stopped()
         server.close()
+        if call_server is not None:
+            call_server.close()
         if not self._at_once:
             await self._drain()
         self._door.abort()
+        if self._calls is not None:
+            self._calls.abort()
         self.engine.close()
         remove_state(self._home, self._worker)
+
+    async def _serve_calls(
+        self, loop: asyncio.AbstractEventLoop, listening: socket.socket
+    ) -> asyncio.Server:
+        # Here, because few homes speak gRPC: a worker without it holds neither library.
+        from mainspring.serving.calls import Calls
+        from mainspring.serving.grpc_infer import GrpcInference
+        from mainspring.serving.http2 import CallConnection, CallDoor
+
+        answering = Calls(
+            self.engine,
+            GrpcInference(self.engine, clock=self._clock, ids=self._ids),
+            self._callers,
+            before=self._look,
+            ready=self.ready,
+            count=self._counters.answered,
+            predicted=self._counters.predicted,
+            after=self._ask_shadows,
+        )
+        self._calls = door = CallDoor(answering.answer, self._limits, now=time.monotonic)
+        listening.setblocking(False)
+        return await loop.create_server(
+            lambda: CallConnection(door), sock=listening, backlog=_BACKLOG
+        )
 
     def stop(self, *, at_once: bool = False) -> None:
         """End: finish what is begun within `drain_s`, or at once."""
@@ -128,21 +170,29 @@ class Worker:
             self._look()
             if time.monotonic() - self._told_at_s >= _TELL_S:
                 self._door.sweep()
+                if self._calls is not None:
+                    self._calls.sweep()
                 self.engine.sync()
                 self._tell(changed=True)
 
     async def _drain(self) -> None:
         self._door.draining = True
+        if self._calls is not None:
+            self._calls.drain()
         self._tell()
         ends = time.monotonic() + self._config.drain_s
         # A kept connection that is closed between two requests may lose the one on its way:
         # those in use get their close with an answer, the others end after this.
         grace_ends = time.monotonic() + min(1.0, self._config.drain_s / 4)
-        while self._door.open and time.monotonic() < ends:
+        while self._busy() and time.monotonic() < ends:
             if time.monotonic() >= grace_ends:
                 self._door.close_idle()
             self._door.sweep()
             await asyncio.sleep(_LOOK_S / 2)
+
+    def _busy(self) -> bool:
+        calls = self._calls is not None and self._calls.in_flight
+        return bool(self._door.open or calls)
 
     def _look(self) -> None:
         """Take over a new table: at once if its models are there, else when they are loaded."""
@@ -192,6 +242,9 @@ class Worker:
     def _answered(self, responses: Sequence[Response]) -> None:
         for response in responses:
             self._counters.answered(response.status)
+        self._ask_shadows()
+
+    def _ask_shadows(self) -> None:
         if self.engine.shadows_waiting and not self._shadows_asked:
             self._shadows_asked = True
             asyncio.get_running_loop().call_soon(self._score_shadows)

@@ -21,6 +21,8 @@ LOG_LIMIT_BYTES = 10 << 20
 LOG_KEPT_BYTES = 1 << 20
 
 _PR_SET_PDEATHSIG = 1
+Listeners = tuple[tuple[str, socket.socket], ...]
+"""Sockets that a child serves on, each with the option that tells its descriptor."""
 _SECRET = "MAINSPRING_TOKEN"
 
 
@@ -108,15 +110,21 @@ class Launcher:
         role: Role,
         name: str,
         *,
-        listener: socket.socket | None = None,
+        listeners: Listeners = (),
         runs: tuple[RunProcess, ...] = (),
     ) -> Launched:
         """Start a child that the platform keeps.
 
+        Args:
+            role: What it is.
+            name: Of a worker.
+            listeners: Where it serves.
+            runs: Run processes that are alive.
+
         Raises:
             OSError: The system refused.
         """
-        launched = self._spawned(role, None, listener=listener)
+        launched = self._spawned(role, None, listeners=listeners)
         launched.channel.send(self._welcome(role, worker=name, runs=runs))
         return launched
 
@@ -137,12 +145,12 @@ class Launcher:
         return launched
 
     def _spawned(
-        self, role: Role, interpreter: str | None, *, listener: socket.socket | None = None
+        self, role: Role, interpreter: str | None, *, listeners: Listeners = ()
     ) -> Launched:
         configured = self.plan.config.interpreter if role == "run" else ""
         return _spawn(
             [interpreter or configured or sys.executable, *self.plan.commands.of(role)],
-            listener=listener,
+            listeners=listeners,
             log=self.plan.home.logs / f"{role}.log",
             environment=self._environment(role),
             directory=self.plan.directory,
@@ -185,7 +193,7 @@ class Launcher:
 def _spawn(
     command: Sequence[str],
     *,
-    listener: socket.socket | None,
+    listeners: Listeners,
     log: Path,
     environment: Mapping[str, str],
     directory: Path,
@@ -194,9 +202,9 @@ def _spawn(
     with theirs:
         handed = [theirs.fileno()]
         arguments = [*command, "--supervisor-fd", str(theirs.fileno())]
-        if listener is not None:
+        for option, listener in listeners:
             handed.append(listener.fileno())
-            arguments += ["--listen-fd", str(listener.fileno())]
+            arguments += [option, str(listener.fileno())]
         try:
             with open_log(log) as output:
                 process = subprocess.Popen(

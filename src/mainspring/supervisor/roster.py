@@ -24,6 +24,8 @@ class Roster(msgspec.Struct, frozen=True):
     inference_url: str
     started: datetime
     processes: tuple[Process, ...]
+    grpc_address: str = ""
+    """Host and port; empty where the workers speak no gRPC."""
 
 
 def supervisor_of(home: Home) -> Holder | None:

@@ -44,6 +44,7 @@ class Supervisor:
         plan: What is to be up.
         listener: Where control serves.
         inference_listener: Where the workers serve, all of them.
+        grpc_listener: Where they serve gRPC, if they do.
         clock: Wall time.
         say: Told of every end and restart.
         announce: Told once, when everything is ready for the first time.
@@ -55,6 +56,7 @@ class Supervisor:
         *,
         listener: socket.socket,
         inference_listener: socket.socket,
+        grpc_listener: socket.socket | None = None,
         clock: Clock,
         say: Say,
         announce: Announce,
@@ -64,7 +66,11 @@ class Supervisor:
         self._say = say
         self._announce: Announce | None = announce
         self._started: datetime = clock.now()
-        self._listeners = (listener, inference_listener)
+        for_workers = [("--listen-fd", inference_listener)]
+        if grpc_listener is not None:
+            for_workers.append(("--grpc-fd", grpc_listener))
+        self._listeners = (listener, *(one for _, one in for_workers))
+        self._grpc_url = "" if grpc_listener is None else url_of(grpc_listener)
         self._launcher = launcher = Launcher(plan, url_of(listener), url_of(inference_listener))
         self._spare = spare = Spare(
             launcher.start_spare, clock=clock, life_s=plan.config.spare_run_s
@@ -78,14 +84,16 @@ class Supervisor:
         self._control = kept(
             "control",
             "control",
-            launch=lambda: launcher.start("control", "control", listener=listener, runs=runs.alive),
+            launch=lambda: launcher.start(
+                "control", "control", listeners=(("--listen-fd", listener),), runs=runs.alive
+            ),
         )
         names = [f"inference-{number}" for number in range(1, plan.config.workers + 1)]
         self._workers = [
             kept(
                 "inference",
                 name,
-                launch=partial(launcher.start, "inference", name, listener=inference_listener),
+                launch=partial(launcher.start, "inference", name, listeners=tuple(for_workers)),
             )
             for name in names
         ]
@@ -239,6 +247,7 @@ class Supervisor:
             self._launcher.inference_url,
             self._started,
             processes,
+            self._grpc_url.removeprefix("http://"),
         )
         if processes != self._written:
             self._written = processes

@@ -1,7 +1,7 @@
 """Take a home and its sockets, and keep the platform up in the foreground."""
 
 import sys
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from mainspring.core.clock import Clock
@@ -54,11 +54,18 @@ def supervise(plan: Plan, *, clock: Clock, announce: Announce) -> int:
                     public=plan.public,
                 )
             ) as other,
+            ExitStack() as stack,
         ):
+            calls = None
+            if config.grpc_port >= 0:
+                calls = stack.enter_context(
+                    listen(config.host, config.grpc_port, setting="grpc_port", public=plan.public)
+                )
             supervisor = Supervisor(
                 plan,
                 listener=one,
                 inference_listener=other,
+                grpc_listener=calls,
                 clock=clock,
                 say=notices.say,
                 announce=ready,
