@@ -11,8 +11,6 @@ records. Runs are interleaved, figures are medians, ratios those of each round. 
 JSON object.
 """
 
-# ruff: noqa: E402
-
 import argparse
 import json
 import os
@@ -30,13 +28,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path = [path for path in sys.path if path != str(HERE)]
-
-import importlib.util
-
 import onnxruntime
 
+import serving as bench
 from mainspring.core.home import Home
 from mainspring.formats.model import read_file, read_manifest
 from mainspring.formats.routes import load
@@ -125,7 +119,6 @@ def main() -> int:
 
 
 def measured(folder: Path, wanted: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
-    bench = beside("serving")
     home = Home(folder / "home")
     columns = bench.made(home, wanted)
     stored(home, folder)
@@ -151,7 +144,7 @@ def measured(folder: Path, wanted: argparse.Namespace, stack: ExitStack) -> dict
         }
         for name in [name for name in servers if name != "mainspring"]:
             try:
-                run(scripts[name], *servers[name][:2], 1, 1, bench)
+                run(scripts[name], *servers[name][:2], 1, 1)
             except RuntimeError:
                 # A peer that refuses its requests would look quick.
                 left_out[name] = "answers with errors"
@@ -160,9 +153,7 @@ def measured(folder: Path, wanted: argparse.Namespace, stack: ExitStack) -> dict
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
             for _ in range(wanted.repeats):
                 for name, (at, pid, _) in servers.items():
-                    runs[name].append(
-                        run(scripts[name], at, pid, connections, wanted.seconds, bench)
-                    )
+                    runs[name].append(run(scripts[name], at, pid, connections, wanted.seconds))
             found.append({"rows": rows, "connections": connections, **compared(runs)})
     return {"servers": left_out, "found": found}
 
@@ -199,7 +190,6 @@ def script(
     folder: Path, name: str, path: str, columns: Sequence[str], rows: int, matrix: bool
 ) -> Path:
     """Write what wrk sends to a server."""
-    bench = beside("serving")
     if name == "mainspring" or (name != "bentoml" and not matrix):
         # Triton refuses inputs that its model does not name.
         lines = bench.bodies(columns, 2048, rows, keys=name != "triton")
@@ -222,9 +212,7 @@ def matrix_body(name: str, width: int, rows: int, source: random.Random) -> byte
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-def run(
-    script: Path, port: int, pid: int, connections: int, seconds: int, bench: Any
-) -> dict[str, float]:
+def run(script: Path, port: int, pid: int, connections: int, seconds: int) -> dict[str, float]:
     """Run wrk once; the CPU time is of the server and all its children."""
     before = cpu_s(pid)
     found = bench.wrk(script, port, pid, connections, seconds)
@@ -242,6 +230,13 @@ def cpu_s(pid: int) -> float:
 
 @contextmanager
 def mlserver(folder: Path, python: str, _: argparse.Namespace) -> Iterator[tuple[int, int, str]]:
+    with mlserver_up(folder, python) as (port, _calls, pid):
+        yield port, pid, "/v2/models/trees/infer"
+
+
+@contextmanager
+def mlserver_up(folder: Path, python: str) -> Iterator[tuple[int, int, int]]:
+    """Keep MLServer up without parallel workers; gives its ports of REST and gRPC, and its pid."""
     place = folder / "mlserver"
     place.mkdir()
     ports = [free_port() for _ in range(3)]
@@ -255,7 +250,7 @@ def mlserver(folder: Path, python: str, _: argparse.Namespace) -> Iterator[tuple
     (place / "trees.py").write_text(MLSERVER, "utf-8")
     command = [str(Path(python).with_name("mlserver")), "start", "."]
     with started(command, place, folder, ports[0], "/v2/models/trees/ready") as pid:
-        yield ports[0], pid, "/v2/models/trees/infer"
+        yield ports[0], ports[1], pid
 
 
 @contextmanager
@@ -361,16 +356,6 @@ def answers(port: int, path: str) -> bool:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
-
-
-def beside(name: str) -> Any:
-    """Load another file of this folder, whose name is that of a module elsewhere."""
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ vary: trees are up to four times slower on varied rows than on one repeated row.
 `wrk` asks one worker process; without it that part is left out. Prints one JSON object.
 """
 
-# ruff: noqa: E402
-
 import argparse
 import asyncio
 import gc
@@ -28,9 +26,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
-
-# This file's folder has the names of standard modules, which libraries must find instead.
-sys.path = [path for path in sys.path if path != str(Path(__file__).parent)]
 
 import numpy as np
 import uvloop
@@ -252,13 +247,18 @@ async def profiled(peers: Sequence[tuple[Any, Sink]], contents: list[bytes], cou
 
 
 @contextmanager
-def serving(home: Home) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Keep one worker process up; gives its port."""
+def serving(
+    home: Home, calls: socket.socket | None = None
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Keep one worker process up; gives its port. It serves gRPC on `calls`, if given."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
     ours, theirs = socket.socketpair()
-    fds = (theirs.fileno(), listening.fileno())
+    fds: tuple[int, ...] = (theirs.fileno(), listening.fileno())
     command = [sys.executable, "-m", "mainspring.serving"]
     command += ["--supervisor-fd", str(fds[0]), "--listen-fd", str(fds[1])]
+    if calls is not None:
+        fds += (calls.fileno(),)
+        command += ["--grpc-fd", str(calls.fileno())]
     process = subprocess.Popen(command, pass_fds=fds)
     theirs.close()
     wire = Wire(ours)
