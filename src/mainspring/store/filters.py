@@ -138,6 +138,15 @@ def number_condition(column: ColumnElement[Any], term: Term) -> ColumnElement[bo
     return operators[term.operator]
 
 
+def unindexed(column: Any) -> Any:
+    """Give a column as a value that no index has.
+
+    A planner without figures takes an index that has the asked order before one that leaves little;
+    what is sorted by such a value, or compared with it, leaves it no choice.
+    """
+    return column.concat("")
+
+
 def number(term: Term) -> int | float:
     """Give a term's value as a number.
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from mainspring.core.errors import InvalidInput
 from mainspring.core.ids import Id
+from mainspring.store.filters import unindexed
 from mainspring.tracking.tables import DATASET_RECORD, MODEL_LINK, RUN_DATASET
 from mainspring.tracking.texts import parts
 
@@ -143,7 +144,7 @@ def _datasets_of() -> Any:
             RUN_DATASET.c.project == bindparam("of_project"),
             RUN_DATASET.c.run.in_(bindparam("of_runs", expanding=True)),
         )
-        .order_by(RUN_DATASET.c.name, RUN_DATASET.c.digest)
+        .order_by(unindexed(RUN_DATASET.c.name), RUN_DATASET.c.digest)
     )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, upda
 
 from mainspring.core.errors import InvalidInput
 from mainspring.store.bulk import BulkStatement, QuickQuery
+from mainspring.store.filters import unindexed
 from mainspring.tracking.limits import checked_key
 from mainspring.tracking.run import Point
 from mainspring.tracking.tables import METRIC, METRIC_POINT
@@ -225,7 +226,7 @@ _OF_RUNS = (
         METRIC.c.project == bindparam("of_project"),
         METRIC.c.run.in_(bindparam("of_runs", expanding=True)),
     )
-    .order_by(METRIC.c.key)
+    .order_by(unindexed(METRIC.c.key))
 )
 _OF_KEY = QuickQuery(
     select(*_LAST).where(*_RUN_IS, METRIC.c.key == bindparam("of_key")),

@@ -15,13 +15,13 @@ from mainspring.tracking.limits import instant
 from mainspring.tracking.metrics import Place, history, last_points_of, steps
 from mainspring.tracking.models import LoggedModels, TrackedModel
 from mainspring.tracking.run import FoundRun, Point, RunRow
+from mainspring.tracking.run_search import search_runs
 from mainspring.tracking.search import (
     ModelOrder,
     Page,
     View,
     search_experiments,
     search_models,
-    search_runs,
 )
 from mainspring.tracking.tables import PARAM, RUN_DATASET, TAG
 from mainspring.tracking.texts import parts, texts_of

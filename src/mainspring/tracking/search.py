@@ -1,4 +1,4 @@
-"""Searches of runs, experiments and logged models: filter, order and page, all of it in SQL."""
+"""Searches of experiments and logged models in SQL; what filters and orders mean for runs too."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,15 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, case, func, select
 
 from mainspring.core.errors import InvalidInput
-from mainspring.store.filters import Order, Term, number_condition, order, terms, text_condition
+from mainspring.store.filters import (
+    Order,
+    Term,
+    number_condition,
+    order,
+    terms,
+    text_condition,
+    unindexed,
+)
 from mainspring.tracking.run import NAME_TAG
 from mainspring.tracking.tables import (
     EXPERIMENT,
@@ -18,6 +26,7 @@ from mainspring.tracking.tables import (
     RUN_DATASET,
     RUN_RECORD,
     TAG,
+    head_of,
 )
 
 View = Literal["active", "deleted", "all"]
@@ -98,36 +107,9 @@ class Subject:
     numbers: Mapping[str, ColumnElement[Any]]
 
 
-_RUNS = Subject(RUN_RECORD, RUN_RECORD.c.run, _RUN_TEXTS, _RUN_NUMBERS)
+RUNS = Subject(RUN_RECORD, RUN_RECORD.c.run, _RUN_TEXTS, _RUN_NUMBERS)
 _EXPERIMENTS = Subject(EXPERIMENT, EXPERIMENT.c.experiment, _EXPERIMENT_TEXTS, _EXPERIMENT_NUMBERS)
 _MODELS = Subject(LOGGED_MODEL, LOGGED_MODEL.c.model, _MODEL_TEXTS, _MODEL_NUMBERS)
-
-
-def search_runs(
-    connection: Connection,
-    project: str,
-    *,
-    experiments: Sequence[str],
-    text: str | None,
-    orders: Sequence[str],
-    view: View,
-    page: Page,
-) -> Sequence[Row[Any]]:
-    """Give the rows of runs that match, in order.
-
-    Raises:
-        InvalidInput: The filter or an order cannot be read.
-    """
-    query = select(RUN_RECORD).where(
-        RUN_RECORD.c.project == project, RUN_RECORD.c.experiment.in_(experiments)
-    )
-    query = _seen(query, RUN_RECORD, view)
-    for term in terms(text, ENTITIES, default="attribute"):
-        query = query.where(condition(_RUNS, project, term))
-    for one in orders:
-        query = ordered(query, _RUNS, project, order(one, ENTITIES, default="attribute"))
-    query = query.order_by(RUN_RECORD.c.started_ms.desc(), RUN_RECORD.c.run)
-    return connection.execute(query.offset(page.offset).limit(page.limit)).all()
 
 
 def search_experiments(
@@ -140,7 +122,7 @@ def search_experiments(
     page: Page,
 ) -> Sequence[Row[Any]]:
     """Give the rows of experiments that match, newest first unless ordered otherwise."""
-    query = _seen(select(EXPERIMENT).where(EXPERIMENT.c.project == project), EXPERIMENT, view)
+    query = seen(select(EXPERIMENT).where(EXPERIMENT.c.project == project), EXPERIMENT, view)
     for term in terms(text, PLAIN, default="attribute"):
         query = query.where(condition(_EXPERIMENTS, project, term))
     for one in orders:
@@ -169,7 +151,7 @@ def search_models(
     query = select(LOGGED_MODEL).where(
         LOGGED_MODEL.c.project == project, LOGGED_MODEL.c.experiment.in_(experiments)
     )
-    query = _seen(query, LOGGED_MODEL, "active")
+    query = seen(query, LOGGED_MODEL, "active")
     for term in terms(text, ENTITIES, default="attribute"):
         if term.entity == "metric":
             query = query.where(_model_metric(project, term, datasets))
@@ -186,7 +168,8 @@ def search_models(
     return connection.execute(query.offset(page.offset).limit(page.limit)).all()
 
 
-def _seen(query: Select[Any], table: Table, view: View) -> Select[Any]:
+def seen(query: Select[Any], table: Table, view: View) -> Select[Any]:
+    """Leave out what is deleted, or what is not, as asked."""
     match view:
         case "active":
             return query.where(table.c.deleted_ms.is_(None))
@@ -203,7 +186,7 @@ def condition(subject: Subject, project: str, term: Term) -> ColumnElement[bool]
             return _attribute(subject, term)
         case "parameter":
             return _keyed(subject, PARAM, project, term)
-        case "tag" if term.key == NAME_TAG and subject is _RUNS:
+        case "tag" if term.key == NAME_TAG and subject is RUNS:
             return _text(RUN_RECORD.c.name, term)
         case "tag":
             return _keyed(subject, TAG, project, term)
@@ -239,7 +222,11 @@ def _keyed(subject: Subject, table: Table, project: str, term: Term) -> ColumnEl
     if term.operator != "IS NOT NULL":
         if term.operator in ("IN", "NOT IN"):
             raise InvalidInput(f"Invalid comparator '{term.operator}' for {term.entity} keys")
-        owners = owners.where(text_condition(table.c.value, term))
+        value: ColumnElement[Any] = table.c.value
+        if term.operator == "=" and isinstance(term.value, str):
+            # The index has the head of a text; the whole is compared beside it, not instead.
+            owners, value = owners.where(head_of(value) == head_of(term.value)), unindexed(value)
+        owners = owners.where(text_condition(value, term))
     return subject.id.in_(owners)
 
 

@@ -4,10 +4,13 @@ Times are whole milliseconds since 1970 UTC, as clients count them. An owner is 
 experiment (decimal), of a run, a logged model (`m-`) or a trace (`tr-`): no two kinds share an id.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     Index,
     Integer,
@@ -15,9 +18,20 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    func,
+    literal_column,
 )
 
 METADATA = MetaData()
+HEAD_LENGTH = 100
+"""Characters of a text that its index has: no database has room for all of a long one."""
+
+
+def head_of(text: Any) -> ColumnElement[str]:
+    """Give the beginning of a text, as the indexes of parameters and tags have it."""
+    # Written out: an index is taken only where the same expression stands in the question.
+    return func.substr(text, literal_column("1"), literal_column(str(HEAD_LENGTH)))
+
 
 EXPERIMENT = Table(
     "experiment",
@@ -48,6 +62,8 @@ RUN_RECORD = Table(
     Column("ended_ms", BigInteger),
     Column("deleted_ms", BigInteger),
     Index("run_record_by_experiment", "project", "experiment", "started_ms"),
+    Index("run_record_by_start", "project", "started_ms"),
+    Index("run_record_by_name", "project", "name"),
 )
 PARAM = Table(
     "param",
@@ -56,8 +72,8 @@ PARAM = Table(
     Column("owner", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
-    Index("param_by_key", "project", "key"),
 )
+Index("param_by_head", PARAM.c.project, PARAM.c.key, head_of(PARAM.c.value), PARAM.c.owner)
 TAG = Table(
     "tag",
     METADATA,
@@ -65,8 +81,8 @@ TAG = Table(
     Column("owner", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
-    Index("tag_by_key", "project", "key"),
 )
+Index("tag_by_head", TAG.c.project, TAG.c.key, head_of(TAG.c.value), TAG.c.owner)
 # A series and its last point in one row, so that ordering runs by a metric reads one index.
 # SQLite turns a NaN into NULL, so that it is a NaN stands beside the value.
 METRIC = Table(

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, select, upd
 
 from mainspring.core.errors import Refused
 from mainspring.store.bulk import BulkStatement, QuickQuery
+from mainspring.store.filters import unindexed
 from mainspring.tracking.limits import PARAM_LENGTH, TAG_LENGTH, checked_key, checked_text
 from mainspring.tracking.tables import PARAM, TAG
 
@@ -143,7 +144,7 @@ def _of_owners(table: Table) -> Any:
         table.c.project == bindparam("of_project"),
         table.c.owner.in_(bindparam("of_owners", expanding=True)),
     )
-    return query.order_by(table.c.key)
+    return query.order_by(unindexed(table.c.key))
 
 
 # Built once: making a statement costs more than running it.
