@@ -2,7 +2,7 @@
 
 from cyclopts import App
 
-from mainspring.cli import audit, backup, data, endpoint, project, run, spool, up
+from mainspring.cli import audit, backup, data, endpoint, predict, project, run, serve, spool, up
 
 app = App(
     name="mainspring",
@@ -14,6 +14,8 @@ app.command(project.init)
 app.command(project.apply)
 app.command(up.up)
 app.command(up.down)
+app.command(serve.serve)
+app.command(predict.predict)
 app.command(project.status)
 app.command(project.config)
 app.command(project.demo)
