@@ -84,7 +84,7 @@ def test_a_graph_is_served_and_asked_for_a_file(models: Path, tmp_path: Path) ->
     with served(str(models / "linear.onnx"), "--home", home, directory=tmp_path) as told:
         assert told["version"] == "1"
     sample = str(models / "rows.csv")
-    again = ("--home", home, "--sample", sample, "--columns", "a", "b", "c")
+    again = ("--home", home, "--sample", sample, "--columns", "a,b,c")
     with served(str(models / "linear.onnx"), *again, directory=tmp_path) as told:
         assert told["version"] == "2"
 

@@ -26,7 +26,7 @@ def serve(
     port: int = _DEFAULT_PORT,
     grpc_port: int = -1,
     sample: Path | None = None,
-    columns: list[str] | None = None,
+    columns: str | None = None,
     trust: bool = False,
     common: Common = DEFAULTS,
 ) -> int:
@@ -40,7 +40,8 @@ def serve(
         grpc_port: Port of gRPC; 0 takes a free one, without it none is spoken.
         sample: Real rows (CSV, Parquet, JSON lines): they name the columns, prove the conversion
             and are kept as reference.
-        columns: The model's columns in its order, where neither it nor the sample names them.
+        columns: The model's columns in its order, separated by commas, where neither it nor the
+            sample names them.
         trust: Load a pickle, or a model that is one: that runs what its author wrote.
         common: Options of every command; with `--home` the request log and the model stay there.
 
@@ -59,7 +60,8 @@ def serve(
         home = Home(root)
         root.mkdir(parents=True, exist_ok=True)
         place = _fetched(model, stack)
-        told = _adopted(home, place, name, sample, columns or [], trust=trust)
+        names = [one.strip() for one in columns.split(",")] if columns else []
+        told = _adopted(home, place, name, sample, names, trust=trust)
         return _served(home, config, name, told, stack, as_json=common.json)
 
 
