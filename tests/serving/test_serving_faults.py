@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.serving.serving_world import World, constant, live
+from tests.serving.serving_world import World, constant, live, rows
 
 ROOT = str(Path(__file__).parents[2])
 START = """
@@ -102,3 +102,23 @@ print(" ".join(sorted({name.split(".")[0] for name in sys.modules})))
     loaded = set(answer.stdout.split())
     assert "numpy" in loaded
     assert not loaded.intersection(NOT_IN_A_WORKER)
+
+
+@pytest.mark.parametrize(("sync_s", "synced"), [(0.0, 3), (-1.0, 0)])
+def test_records_are_synced_as_often_as_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync_s: float, synced: int
+) -> None:
+    world, calls = World(tmp_path), 0
+    world.publish(1, live(world.model(constant(0.5))))
+    engine = world.engine(sync_s=sync_s)
+
+    def count(_: int) -> None:
+        nonlocal calls
+        calls += 1
+
+    monkeypatch.setattr("mainspring.formats.frame.os.fdatasync", count)
+    for _ in range(3):
+        engine.predict("default", "delay", rows("JFK"))
+        engine.sync()
+
+    assert calls == synced

@@ -13,6 +13,7 @@ from mainspring.core.home import Home
 from mainspring.formats.worker import (
     BUCKETS_S,
     Latency,
+    Work,
     WorkerState,
     alive,
     read_states,
@@ -36,6 +37,7 @@ def told(worker: str = "w1", *, rows: int = 0, pid: int | None = None) -> Worker
         left_out=0,
         problems=(),
         by_version={"default/delay/1/live": rows},
+        work={"default/delay/1/live": Work(rows, 3, 0.25)},
         latency={"default/delay": Latency(0.5, (0,) * len(BUCKETS_S) + (rows,))},
     )
 
@@ -102,6 +104,10 @@ def test_metrics_of_odd_names_pass_the_linter() -> None:
     assert (linter.returncode, linter.stdout, linter.stderr) == (0, b"", b"")
     name = 'project="default",endpoint="delay"'
     assert f'rows_total{{worker="w2",{name},version="1",arm="live"}} 7\n' in text
+    of_triton = 'worker="w2",project="default",model="delay",version="1"'
+    assert f"nv_inference_count{{{of_triton}}} 7\n" in text
+    assert f"nv_inference_request_success{{{of_triton}}} 3\n" in text
+    assert f'compute_seconds_total{{worker="w2",{name},version="1"}} 0.25\n' in text
     assert f'duration_seconds_bucket{{worker="w2",{name},le="2.5"}} 0\n' in text
     assert f'duration_seconds_bucket{{worker="w2",{name},le="+Inf"}} 7\n' in text
     assert f'duration_seconds_sum{{worker="w2",{name}}} 0.5\n' in text

@@ -17,7 +17,7 @@ from mainspring.core.errors import InvalidInput, Misconfigured
 from mainspring.core.ids import DEFAULT_PROJECT, checked_name
 
 _PREFIX = "MAINSPRING_"
-_LEAST = {"loaded_models": 1, "grpc_port": -1}
+_LEAST = {"loaded_models": 1, "grpc_port": -1, "segment_sync_s": -1}
 
 
 def _setting(default: Any, doc: str) -> Any:
@@ -36,7 +36,7 @@ class Config:
     run_deadline: str = _setting("6h", "wall time after which an open run is expired")
     arm_timeout_s: float = _setting(1.0, "time an arm has to score before the live arm answers")
     segment_sync_s: float = _setting(
-        1.0, "seconds between fsyncs of the request log; 0 syncs every record"
+        1.0, "seconds between fsyncs of the request log; 0 syncs every record, -1 none"
     )
     loaded_models: int = _setting(16, "models a worker keeps loaded at most")
     bootstrap_seed: int = _setting(2013, "seed of the gate's resampling")

@@ -23,6 +23,17 @@ class Latency(msgspec.Struct, frozen=True):
     """Requests per bucket of `BUCKETS_S` and the open one; not cumulated."""
 
 
+class Work(msgspec.Struct, frozen=True):
+    """What one version has done in one role, since the worker's start."""
+
+    rows: int
+    """Answered by it."""
+    requests: int
+    """With at least one row answered by it."""
+    compute_s: float
+    """Its scoring in those requests; what is scored together counts for each."""
+
+
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """One worker as of its last writing. Counts are since `started`."""
 
@@ -47,6 +58,8 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with routes, models, request log or online tables."""
     by_version: dict[str, int]
     """Rows answered, by `project/endpoint/version/arm`."""
+    work: dict[str, Work] = {}
+    """The same with requests and time."""
     refused: int = 0
     """Requests answered with a status of 400 to 499."""
     fallbacks: int = 0

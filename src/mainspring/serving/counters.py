@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mainspring.core.clock import Instant
-from mainspring.formats.worker import BUCKETS_S, Latency, WorkerState
+from mainspring.formats.worker import BUCKETS_S, Latency, Work, WorkerState
 from mainspring.serving.door import Door
 from mainspring.serving.engine import Engine
 
@@ -70,6 +70,10 @@ def state_of(
         left_out=status.rows_left_out,
         problems=(*status.problems, *gap, *endpoints),
         by_version={"/".join(name): t.rows for name, t in engine.tally.by_version.items()},
+        work={
+            "/".join(name): Work(t.rows, t.requests, t.compute_us / 1e6)
+            for name, t in engine.tally.by_version.items()
+        },
         refused=counters.refused + sum(n for status, n in away.items() if status < 500),
         fallbacks=engine.tally.fallbacks,
         failed_rows=engine.tally.failed_rows,

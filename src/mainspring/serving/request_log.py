@@ -129,9 +129,10 @@ class RequestLog:
             self._end()
 
     def sync(self) -> None:
-        """Make what was written survive power loss; for the idle worker's timer."""
+        """Make what was written survive power loss, if that is wanted; for the idle's timer."""
         with self._lock:
-            self._sync()
+            if self._sync_s >= 0:
+                self._sync()
 
     def close(self) -> None:
         """Sync and end the segment."""
@@ -140,6 +141,8 @@ class RequestLog:
             self._end()
 
     def _sync_if_due(self) -> None:
+        if self._sync_s < 0:
+            return
         now = self._clock.monotonic_s()
         if now - self._synced_s >= self._sync_s:
             self._synced_s = now
