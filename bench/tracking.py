@@ -225,6 +225,7 @@ def drive(
     return {
         "cpu_ms": cpu_s / len(requests) * 1000,
         "p50_ms": statistics.median(taken) * 1000,
+        "p99_ms": sorted(taken)[len(taken) * 99 // 100] * 1000,
         "calls_per_s": len(requests) / wall_s,
     }
 

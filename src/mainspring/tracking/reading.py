@@ -108,7 +108,10 @@ class Reading:
     ) -> dict[str, list[Point]]:
         """Give the series of several runs at common steps, spread evenly, ends included."""
         with self.waiting.read() as connection:
-            by_run = {run: steps(connection, self.project, run, key, low, high) for run in runs}
+            by_run = {
+                run: steps(connection, self.project, run, key, low, high, points=points)
+                for run in runs
+            }
             wanted = _spread(sorted({step for found in by_run.values() for step in found}), points)
             ends = {run: {found[0], found[-1]} for run, found in by_run.items() if found}
             return {
