@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from mainspring.api import arrow, data, endpoints, feed, ledger, project
+from mainspring.api import arrow, data, endpoints, feed, ledger, models, project
 from mainspring.api import runs as verbs
 from mainspring.api.attempts import Named
 from mainspring.api.reports import Caller
@@ -23,6 +23,7 @@ from mainspring.core.events import Committed
 from mainspring.core.ids import Id
 from mainspring.data.writing import CommitLease, RowWriter
 from mainspring.governance.audit import AuditAnswer
+from mainspring.governance.card import ModelCard
 from mainspring.governance.trace import Trace
 from mainspring.loop.declaration import read_declaration
 from mainspring.loop.history import Length, WindowHistory
@@ -266,6 +267,11 @@ class Client:
         """Follow one prediction back."""
         request = ledger.Prediction(project=self._project, prediction=prediction)
         return self._call(ledger.TRACE, request)
+
+    def card(self, model: str, version: str) -> ModelCard:
+        """Write the card of a model's version."""
+        request = models.OfVersion(project=self._project, model=model, version=version)
+        return self._call(models.CARD, request)
 
     def _decision(
         self, name: str, version: str, comment: str, expect: int | None

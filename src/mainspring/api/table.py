@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from mainspring.access.permissions import PERMISSIONS
-from mainspring.api import access, data, endpoints, feed, ledger, project, runs
+from mainspring.api import access, data, endpoints, feed, ledger, models, project, runs
 from mainspring.api.verb import AnyVerb
 
 VERBS: tuple[AnyVerb, ...] = (
@@ -43,6 +43,7 @@ VERBS: tuple[AnyVerb, ...] = (
     ledger.EVENTS,
     ledger.VERIFY,
     ledger.TRACE,
+    models.CARD,
     access.GRANT,
     access.REVOKE,
     access.ISSUE,

@@ -2,7 +2,19 @@
 
 from cyclopts import App
 
-from mainspring.cli import audit, backup, data, endpoint, predict, project, run, serve, spool, up
+from mainspring.cli import (
+    audit,
+    backup,
+    data,
+    endpoint,
+    model,
+    predict,
+    project,
+    run,
+    serve,
+    spool,
+    up,
+)
 
 app = App(
     name="mainspring",
@@ -27,4 +39,5 @@ app.command(audit.audit)
 app.command(data.data)
 app.command(run.run)
 app.command(endpoint.endpoint)
+app.command(model.model)
 app.command(spool.spool)

@@ -49,11 +49,11 @@ def trace(stages: Stages, tracking: Tracking, reference: str) -> Trace:
     sections = [
         _prediction(found),
         _features(found),
-        _version(version),
-        *_run(stages, tracking, version),
-        *_data(stages, version),
-        *_gate(stages, found.endpoint, version),
-        *_rollouts(stages, found.endpoint, version),
+        version_section(version),
+        *run_sections(stages, tracking, version),
+        *data_sections(stages, version),
+        *gate_sections(stages, found.endpoint, version),
+        *rollout_sections(stages, found.endpoint, version),
     ]
     return Trace(
         prediction=f"{found.prediction}:{found.row}",
@@ -96,7 +96,7 @@ def _features(found: PredictionRecord) -> Section:
     )
 
 
-def _version(version: ModelVersion) -> Section:
+def version_section(version: ModelVersion) -> Section:
     lines = [
         f"model folder {version.manifest}",
         f"registered by fact {version.seq} on {version.registered.isoformat()}",
@@ -112,7 +112,7 @@ def _version(version: ModelVersion) -> Section:
     )
 
 
-def _run(stages: Stages, tracking: Tracking, version: ModelVersion) -> Iterator[Section]:
+def run_sections(stages: Stages, tracking: Tracking, version: ModelVersion) -> Iterator[Section]:
     if version.run is None:
         return
     run = stages.runs.get(version.run)
@@ -149,7 +149,7 @@ def _declared_before(stages: Stages, seq: Seq) -> Fact | None:
     return next((fact for fact in found if fact.seq < seq), None)
 
 
-def _data(stages: Stages, version: ModelVersion) -> Iterator[Section]:
+def data_sections(stages: Stages, version: ModelVersion) -> Iterator[Section]:
     lines, data = [], []
     for dataset, number in sorted(version.pins.items()):
         row = _pinned(stages, dataset, number)
@@ -169,7 +169,7 @@ def _pinned(stages: Stages, dataset: str, number: int) -> VersionRow | None:
     return next((row for row in stages.datasets.versions(dataset) if row.version == number), None)
 
 
-def _gate(stages: Stages, endpoint: str, version: ModelVersion) -> Iterator[Section]:
+def gate_sections(stages: Stages, endpoint: str, version: ModelVersion) -> Iterator[Section]:
     with stages.database.read() as connection:
         spoken = [
             row
@@ -189,7 +189,7 @@ def _gate(stages: Stages, endpoint: str, version: ModelVersion) -> Iterator[Sect
         )
 
 
-def _rollouts(stages: Stages, endpoint: str, version: ModelVersion) -> Iterator[Section]:
+def rollout_sections(stages: Stages, endpoint: str, version: ModelVersion) -> Iterator[Section]:
     facts = stages.ledger.facts(
         project=stages.project,
         events=[

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from mainspring.platform import Platform
 from mainspring.server.routing import Asked, Face, Open, Permission, Route
-from mainspring.server.ui import decisions, endpoint_page, record_pages, trace_page
+from mainspring.server.ui import card_page, decisions, endpoint_page, record_pages, trace_page
 from mainspring.server.ui.first_page import FirstPage
 from mainspring.server.ui.page import HERE, STATIC, error_page
 from mainspring.server.ui.processes import Watched
@@ -27,6 +27,7 @@ def _routes(control: Watched | None) -> list[Route]:
         Route("GET", "/", Permission("project", "read"), FirstPage(control)),
         Route("GET", "/endpoints/{name}", Permission("endpoint", "read"), endpoint_page.show),
         *decisions.routes(),
+        Route("GET", "/models/{model}/{version}", Permission("model", "read"), card_page.show),
         Route("GET", "/traces", Permission("prediction", "read"), trace_page.search),
         Route("GET", "/traces/{prediction}", Permission("prediction", "read"), trace_page.show),
         Route("GET", "/runs", Permission("run", "read"), record_pages.all_runs),
