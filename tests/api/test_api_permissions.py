@@ -21,7 +21,7 @@ OF_A_VIEWER = {
     "project.status", "data.log", "data.show", "data.quarantine", "run.list", "run.show",
     "endpoint.show",
     "endpoint.counts", "endpoint.windows", "event.list", "audit.verify", "prediction.trace",
-    "model.card", "run.output", "label.list",
+    "model.card", "run.diff", "run.output", "label.list",
     "endpoint.watermark", "routes.show",
 }  # fmt: skip
 OF_AN_APPROVER_NOT_AN_EDITOR = {

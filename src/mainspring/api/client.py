@@ -24,6 +24,7 @@ from mainspring.core.ids import Id
 from mainspring.data.writing import CommitLease, RowWriter
 from mainspring.governance.audit import AuditAnswer
 from mainspring.governance.card import ModelCard
+from mainspring.governance.comparison import Comparison
 from mainspring.governance.trace import Trace
 from mainspring.loop.declaration import read_declaration
 from mainspring.loop.history import Length, WindowHistory
@@ -267,6 +268,11 @@ class Client:
         """Follow one prediction back."""
         request = ledger.Prediction(project=self._project, prediction=prediction)
         return self._call(ledger.TRACE, request)
+
+    def diff(self, run: str, other: str) -> Comparison:
+        """Say what two runs differ in."""
+        request = verbs.Two(project=self._project, run=Id(run), other=Id(other))
+        return self._call(verbs.DIFF, request)
 
     def card(self, model: str, version: str) -> ModelCard:
         """Write the card of a model's version."""

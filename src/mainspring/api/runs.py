@@ -21,6 +21,7 @@ from mainspring.api.attempts import (
 from mainspring.api.verb import LARGEST, Answer, Call, Request, Verb, bounded
 from mainspring.core.errors import InvalidInput, Refused
 from mainspring.core.ids import Id
+from mainspring.governance.comparison import Comparison, compare
 from mainspring.loop.driver import LONGEST_WAIT_S
 from mainspring.loop.observe import endpoint_now
 from mainspring.loop.rows import row_sources
@@ -71,6 +72,13 @@ class RunDetail(Answer, frozen=True, kw_only=True):
 
     run: RunRow
     tracked: TrackedRun
+
+
+class Two(Request, frozen=True, kw_only=True):
+    """Two runs, of pipelines or of mlflow's clients."""
+
+    run: Id
+    other: Id
 
 
 class Cancel(Request, frozen=True, kw_only=True):
@@ -143,6 +151,11 @@ def show(call: Call, request: Named) -> RunDetail:
     """Show a run: what it read, logged and made."""
     row = call.project.stages.runs.get(request.run)
     return RunDetail(run=row, tracked=call.project.tracking.get(request.run))
+
+
+def diff(call: Call, request: Two) -> Comparison:
+    """Say what two runs differ in."""
+    return compare(call.project.stages, call.project.tracking, request.run, request.other)
 
 
 def cancel(call: Call, request: Cancel) -> RunDetail:
@@ -246,6 +259,7 @@ def _wake(call: Call, run: Id) -> None:
 START = Verb("run.start", "POST", "run", "start", Start, Started, start)
 LIST = Verb("run.list", "GET", "run", "read", Listed, Runs, list_runs)
 SHOW = Verb("run.show", "GET", "run", "read", Named, RunDetail, show)
+DIFF = Verb("run.diff", "GET", "run", "read", Two, Comparison, diff)
 CANCEL = Verb("run.cancel", "POST", "run", "cancel", Cancel, RunDetail, cancel)
 OUTPUT = Verb("run.output", "GET", "run", "read", Output, OutputLines, output)
 SOURCES = Verb.answering(attempts.SOURCES, sources)

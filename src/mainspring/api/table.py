@@ -23,6 +23,7 @@ VERBS: tuple[AnyVerb, ...] = (
     runs.START,
     runs.LIST,
     runs.SHOW,
+    runs.DIFF,
     runs.CANCEL,
     runs.OUTPUT,
     runs.SOURCES,

@@ -81,6 +81,26 @@ def list_(*, endpoint: str | None = None, common: Common = DEFAULTS) -> None:
 
 
 @run.command
+def diff(first: str, second: str, /, *, common: Common = DEFAULTS) -> int:
+    """Say what two runs differ in: code, data, parameters, environment, metrics, artifacts, tags.
+
+    Args:
+        first: Id of a run, of a pipeline or of an mlflow client.
+        second: Id of another.
+        common: Options of every command.
+
+    Returns:
+        0 when all that is recorded of them is the same, 1 when something is not.
+    """
+    with opened(common) as client:
+        found = client.diff(first, second)
+    columns = ["part", "name", "first", "second", "change"]
+    nothing = "all that is recorded of them is the same"
+    print_rows(found.differences, columns, as_json=common.json, empty=nothing)
+    return 1 if found.differences else 0
+
+
+@run.command
 def show(run_id: str, /, *, common: Common = DEFAULTS) -> None:
     """Show one run: what it read, logged and made.
 

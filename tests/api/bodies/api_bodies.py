@@ -80,6 +80,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "event.list": {"after": 0, "limit": 5, "subject": "endpoint/stop"},
     "audit.verify": {},
     "prediction.trace": {"prediction": "0" * 32},
+    "run.diff": {"run": "0" * 32, "other": "1" * 32},
     "model.card": {"model": "delay", "version": "1"},
     "access.grant": {"name": "cid", "role": "viewer"},
     "access.revoke": {"name": "cid"},
