@@ -12,6 +12,7 @@ vary: trees are up to four times slower on varied rows than on one repeated row.
 import argparse
 import asyncio
 import gc
+import http.client
 import json
 import os
 import random
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,6 +66,10 @@ def main() -> int:
             figures["in_process"] = uvloop.run(in_process(home, columns, wanted))
         if not wanted.profile and (not wanted.only or "socket" in wanted.only):
             figures["socket"] = over_socket(home, columns, wanted)
+        if not wanted.profile and (not wanted.only or "start" in wanted.only):
+            figures["start"] = start_figures(home, columns, wanted)
+        if not wanted.profile and (not wanted.only or "patterns" in wanted.only):
+            figures["patterns"] = pattern_figures(Path(folder), wanted)
     print(json.dumps(figures, indent=2))
     return 0
 
@@ -102,12 +107,15 @@ def made(home: Home, wanted: argparse.Namespace) -> tuple[str, ...]:
         return digest
 
     manifest = put_folder(put, folder)
-    arms = [Arm("1", manifest, "live", 0.9 if wanted.rollout else 1.0)]
-    if wanted.rollout:
+    pattern = getattr(wanted, "pattern", "rollout" if wanted.rollout else "live")
+    arms = [Arm("1", manifest, "live", 0.9 if pattern == "rollout" else 1.0)]
+    if pattern == "rollout":
         arms.insert(0, Arm("2", manifest, "canary", 0.1))
+    if pattern == "shadow":
+        arms.insert(0, Arm("2", manifest, "shadow", 0.0))
     route = EndpointRoute(
         project="default", endpoint="trees", salt="salt", arms=tuple(arms), request=columns,
-        views=(), arm_timeout_s=1.0, rollout=Id("1" * 32) if wanted.rollout else None,
+        views=(), arm_timeout_s=1.0, rollout=Id("1" * 32) if pattern == "rollout" else None,
     )  # fmt: skip
     publish(home.routes, RouteTable(1, (route,)))
     return names
@@ -272,6 +280,55 @@ def serving(
         wire.close()
         process.wait(20)
         listening.close()
+
+
+def start_figures(home: Home, columns: Sequence[str], wanted: argparse.Namespace) -> dict[str, Any]:
+    """Measure the time from a worker's start to its first answer, and its memory then."""
+    (content,) = bodies(columns, 1, 1)
+    taken, memory = [], 0.0
+    for _ in range(3 if wanted.quick else 7):
+        begun = time.perf_counter()
+        with serving(home) as (port, process):
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as asking:
+                asking.request("POST", PATH, content, {"Content-Type": "application/json"})
+                if asking.getresponse().status != http.client.OK:
+                    raise RuntimeError("the first answer was no prediction")
+            taken.append(time.perf_counter() - begun)
+            text = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
+            memory = int(text.partition("\nPss:")[2].split()[0]) / 1024
+    return {
+        "first_answer_s": round(statistics.median(taken), 3),
+        "all": [round(one, 3) for one in taken],
+        "pss_mib": round(memory, 1),
+    }
+
+
+def pattern_figures(folder: Path, wanted: argparse.Namespace) -> dict[str, Any] | str:
+    """Measure an open rollout, and a shadow that gets every row, beside one live version."""
+    if shutil.which("wrk") is None:
+        return "wrk is not installed"
+    seconds, repeats = (2, 3) if wanted.quick else (5, 7)
+    runs: dict[str, list[dict[str, float]]] = {}
+    with ExitStack() as stack:
+        asked = {}
+        for pattern in ("live", "rollout", "shadow"):
+            home = Home(folder / pattern)
+            columns = made(home, argparse.Namespace(**{**vars(wanted), "pattern": pattern}))
+            port, process = stack.enter_context(serving(home))
+            lines, script = home.root / "bodies.txt", home.root / "wrk.lua"
+            lines.write_bytes(b"\n".join(bodies(columns, 2048, 1)))
+            script.write_text(LUA % (lines, PATH), "utf-8")
+            asked[pattern] = (script, port, process.pid)
+        for _ in range(repeats):
+            for pattern, (script, port, pid) in asked.items():
+                runs.setdefault(pattern, []).append(wrk(script, port, pid, 64, seconds))
+    figures: dict[str, Any] = {pattern: median_of(some) for pattern, some in runs.items()}
+    for pattern in ("rollout", "shadow"):
+        for what in ("requests_a_second", "worker_cpu_us", "p50_ms"):
+            pairs = zip(runs[pattern], runs["live"], strict=True)
+            ratio = statistics.median(a[what] / b[what] for a, b in pairs)
+            figures[pattern][f"{what}_to_live"] = round(ratio, 2)
+    return figures
 
 
 LUA = """
