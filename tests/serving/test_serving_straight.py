@@ -19,14 +19,14 @@ from tests.serving.serving_world import ROLLOUT, World, canary, live, passing_on
 from mainspring.core.config import Config
 from mainspring.formats.frame import frames
 from mainspring.formats.model import Column
-from mainspring.formats.routes import RouteTable, publish
+from mainspring.formats.routes import Arm, RouteTable, publish
 from mainspring.formats.segment import ArmOutput, Block, decode_block, encode_block, segments
 from mainspring.serving.http import Request
 from mainspring.serving.worker import Worker
 
 COLUMNS = (Column("distance", "float"), Column("hour", "float"))
 LONG_WAY = {"outputs": [{"name": "score"}]}
-KINDS = ("live", "canary", "rollout", "pinned")
+KINDS = ("live", "canary", "rollout", "pinned", "shadow")
 
 
 @st.composite
@@ -50,8 +50,10 @@ def served(root: Path, kind: str) -> World:
     world = World(root)
     first = world.model(passing_on("distance"), golden=1.0)
     second = world.model(passing_on("hour"), golden=1.0)
-    arms = [live(first, share=0.5)] if kind != "live" else [live(first)]
-    if kind != "live":
+    arms = [live(first, share=0.5)] if kind not in ("live", "shadow") else [live(first)]
+    if kind == "shadow":
+        arms.insert(0, Arm("2", second, "shadow", 0.0))
+    elif kind != "live":
         arms.insert(0, canary(second, 0.5))
     rollout = ROLLOUT if kind == "rollout" else None
     route = msgspec.structs.replace(world.route(*arms, rollout=rollout), request=COLUMNS)
@@ -80,7 +82,11 @@ def untimed(block: Block) -> str:
 
 def outcome(worker: Worker, world: World, requests: Sequence[Request]) -> Any:
     answers = []
-    for response in worker.app.answer(requests):
+    # There is no event loop here to ask the shadows later.
+    worker._shadows_asked = True
+    responses = worker.app.answer(requests)
+    worker.engine.score_shadows()
+    for response in responses:
         body = json.loads(response.body)
         body.get("parameters", {}).pop("prediction_id", None)
         answers.append((response.status, body))

@@ -77,8 +77,7 @@ def chosen_of(served: Served, version: str | None) -> Choice:
 def _rows_alone(served: Served) -> bool:
     route = served.route
     return (
-        not served.shadows
-        and not route.views
+        not route.views
         and route.sample_share >= 1
         and len(route.arms) <= _MOST_ARMS
         and all(column.type == "float" for column in route.request)

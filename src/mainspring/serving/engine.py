@@ -1,7 +1,6 @@
 """The engine: from rows to an answer that is on the record, out of the home's files alone."""
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from threading import Lock
@@ -11,14 +10,14 @@ from mainspring.core.errors import InvalidInput, NotFound, Unavailable
 from mainspring.core.home import Home
 from mainspring.core.ids import IdSource
 from mainspring.formats.routes import EndpointRoute, RouteTable, load
-from mainspring.formats.segment import encode_block
 from mainspring.serving.batch import Batch, Scoring
 from mainspring.serving.choice import Choice, chosen_of
 from mainspring.serving.recall import remembered
-from mainspring.serving.record import Exchange, Recorder, shadow_block
+from mainspring.serving.record import Recorder
 from mainspring.serving.replay import Answer, Answers
 from mainspring.serving.request_log import MakeBlock, RequestLog
 from mainspring.serving.sent import Sent, batches, sent_rows
+from mainspring.serving.shadows import Shadowed, Shadows
 from mainspring.serving.shelf import EMPTY, Served, Shelf, stocked
 from mainspring.serving.status import EndpointStatus, Status, endpoint_status
 from mainspring.serving.straight import Given, OneRows, Straight
@@ -28,7 +27,6 @@ from mainspring.serving.vectors import Rows
 __all__ = ["Answer", "EndpointStatus", "Engine", "Given", "OneRows", "Rows", "Status"]
 
 _RETRY_S = 5.0
-_SHADOWS_WAITING = 64
 _HEX13 = float(1 << 52)
 
 
@@ -68,7 +66,7 @@ class Engine:
             segment_bytes=segment_bytes,
         )
         self._answers = Answers(remembered_requests, remembered_rows)
-        self._shadows: deque[Exchange] = deque()
+        self._shadows = Shadows(self._scoring.scorer, self._log, self.now_us)
         self._choices: dict[tuple[str, str, str | None], Choice] = {}
         self._straights: dict[int, Straight] = {}
         """By the identity of their choice, which they hold."""
@@ -235,7 +233,11 @@ class Engine:
         if straight is None:
             straight = Straight(choice, self._clock, self._ids, self._log)
             self._straights[id(choice)] = straight
-        return straight.answer(rows, self.tally, started_s=started_s, now_us=self.now_us())
+        given = straight.answer(rows, self.tally, started_s=started_s, now_us=self.now_us())
+        if given is not None and choice.served.shadows:
+            answers = [Shadowed(None, id_, i, i + 1) for i, id_ in enumerate(given.predictions)]
+            self._shadows.ask(choice.served, straight.vectors(rows), answers)
+        return given
 
     def route(self, project: str, endpoint: str) -> EndpointRoute:
         """Give the route that an endpoint is served by now; raises as `predict` does."""
@@ -244,7 +246,7 @@ class Engine:
     @property
     def shadows_waiting(self) -> int:
         """Count the answers whose plain shadows were not asked yet."""
-        return len(self._shadows)
+        return self._shadows.waiting
 
     def score_shadows(self) -> int:
         """Score the plain shadows of answers already made and append their records.
@@ -252,14 +254,7 @@ class Engine:
         Returns:
             The number of answers done. The worker calls it when it has nothing else to do.
         """
-        done = 0
-        while True:
-            try:
-                exchange = self._shadows.popleft()
-            except IndexError:
-                return done
-            self._score_shadow(exchange)
-            done += 1
+        return self._shadows.score()
 
     def sync(self) -> None:
         """Make the request log survive power loss up to here; for the idle worker's timer."""
@@ -327,33 +322,13 @@ class Engine:
     def _ask_shadows(
         self, served: Served, batch: Batch, blocks: Sequence[tuple[int, MakeBlock | None]]
     ) -> None:
-        end = 0
+        end, answers = 0, []
         for one, (rows, make) in zip(batch.scored, blocks, strict=True):
             begin, end = end, end + rows
-            if make is None:
-                continue
-            vectors = batch.looked_up.vectors.part(begin, end)
-            self._shadows.append(
-                Exchange(served, one.sent.request_id, vectors, one.answer.prediction)
-            )
-            if len(self._shadows) > _SHADOWS_WAITING:
-                self.score_shadows()
-
-    def _score_shadow(self, exchange: Exchange) -> None:
-        served, route = exchange.served, exchange.served.route
-        outputs = {
-            arm.version: self._scoring.scorer.arm(
-                route, served.models, arm, exchange.vectors
-            ).output()
-            for arm in served.shadows
-        }
-        at_us = self.now_us()
-        self._log.append(
-            0,
-            lambda missing, sampled: encode_block(
-                shadow_block(exchange, outputs, at_us=at_us, missing=missing, sampled=sampled)
-            ),
-        )
+            # What is not in the sample has no record to stand beside.
+            if make is not None:
+                answers.append(Shadowed(one.sent.request_id, one.answer.prediction, begin, end))
+        self._shadows.ask(served, batch.looked_up.vectors, answers)
 
     def now_us(self) -> int:
         """Give the present in microseconds of UTC since 1970."""

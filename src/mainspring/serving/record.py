@@ -1,7 +1,6 @@
 """The records of the request log, made from what an answer rests on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -14,18 +13,6 @@ from mainspring.serving.choice import Choice
 from mainspring.serving.replay import Answer
 from mainspring.serving.scoring import ArmScore
 from mainspring.serving.sent import Sent
-from mainspring.serving.shelf import Served
-from mainspring.serving.vectors import Vectors
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """An answered request whose plain shadows are to be asked."""
-
-    served: Served
-    request_id: str | None
-    vectors: Vectors
-    prediction: Id
 
 
 class Timing(NamedTuple):
@@ -183,44 +170,6 @@ def _outputs_of(rows: ScoredRows) -> Callable[[int], tuple[bytes, ...]]:
     return lambda i: (
         header,
         *(p for b, values, a in parts.values() for p in (b, values[8 * i : 8 * i + 8], a)),
-    )
-
-
-def shadow_block(
-    exchange: Exchange,
-    outputs: Mapping[str, ArmOutput],
-    *,
-    at_us: int,
-    missing: int,
-    sampled: int,
-) -> Block:
-    """Make the record of what the plain shadows gave for an answer; it has no rows of its own."""
-    route = exchange.served.route
-    return Block(
-        prediction=exchange.prediction,
-        request=exchange.request_id,
-        at_us=at_us,
-        project=route.project,
-        endpoint=route.endpoint,
-        routes=exchange.served.number,
-        rollout=route.rollout,
-        keys=[],
-        event_times_us=[],
-        float_names=[],
-        floats=b"",
-        strings={},
-        views={},
-        chosen=[],
-        arms=[],
-        versions=[],
-        propensity=[],
-        outputs=dict(outputs),
-        queue_us=0,
-        features_us=0,
-        compute_us=sum(output.latency_us for output in outputs.values()),
-        missing_before=missing,
-        sampled_before=sampled,
-        kind="shadow",
     )
 
 

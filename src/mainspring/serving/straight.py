@@ -68,8 +68,7 @@ class Straight:
             return None
         choice, count = self._choice, len(rows.floats)
         keys = self._filled(rows.keys)
-        table = np.frombuffer(b"".join(rows.floats), np.float64).reshape(count, -1).T
-        vectors = Vectors(count, choice.float_names, table, {})
+        vectors = self.vectors(rows)
         picked = chosen(choice.route, keys)
         try:
             scores = self._scorer.score(
@@ -90,6 +89,12 @@ class Straight:
         self._log.append_together(count, partial(self._records.encoded, batch))
         _count(tally, choice, picked, scores)
         return given
+
+    def vectors(self, rows: OneRows) -> Vectors:
+        """Put the rows into the form that is scored."""
+        count = len(rows.floats)
+        table = np.frombuffer(b"".join(rows.floats), np.float64).reshape(count, -1).T
+        return Vectors(count, self._choice.float_names, table, {})
 
     def _filled(self, keys: Sequence[str | None]) -> Sequence[str]:
         left_out = keys.count(None)
