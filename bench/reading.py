@@ -75,7 +75,6 @@ def main() -> int:
 def filled(server: Server, runs: int, points: int) -> str:
     """Log runs with one metric each, and one long series; gives that run."""
 
-    # One after another: MLflow's server has been seen to hang under four that begin runs at once.
     with connected(server) as connection:
         for number in range(runs):
             body = {"experiment_id": "0", "start_time": AT_MS + number, "run_name": "r"}

@@ -295,7 +295,8 @@ def peer(mlflow: str) -> Iterator[Server]:
         free.close()
         command = [mlflow, "server", "--workers", "1", "--port", str(port)]
         command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-        with started(command, Path(folder)) as process:
+        # Its log of requests would fill a pipe that nobody empties, and then it stands still.
+        with started(command, Path(folder), told=False) as process:
             url = f"http://127.0.0.1:{port}"
             wait_for(url)
             yield Server("mlflow", url, [process.pid, *children(process.pid)])
@@ -315,18 +316,21 @@ def wait_for(url: str) -> None:
 
 
 @contextmanager
-def started(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Keep a process running."""
+def started(
+    command: Sequence[str], folder: Path, *, told: bool = True
+) -> Iterator[subprocess.Popen[str]]:
+    """Keep a process running; with `told` its output can be read."""
+    output = subprocess.PIPE if told else subprocess.DEVNULL
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=folder, stdout=output, stderr=subprocess.DEVNULL, text=True
     )
     try:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def children(pid: int) -> list[int]:
