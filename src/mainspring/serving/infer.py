@@ -1,6 +1,6 @@
 """V2 infer requests: those of a turn of the event loop, read, answered together, encoded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from mainspring.serving.http import Request, Response, failed
 from mainspring.serving.replay import Answer
 from mainspring.serving.sent import Sent, sent_rows
 from mainspring.serving.tensors import binary
+from mainspring.serving.turn import Understood, answered
 
 _REASONS_SHOWN = 10
 _BINARY, _TIMEOUT = "inference-header-content-length", "x-request-timeout-us"
@@ -53,16 +54,6 @@ class _Wanted(msgspec.Struct, frozen=True, gc=False):
 _PLAIN = _Wanted()
 _Place = tuple[str, str, str | None]
 """Project, endpoint, and the version if one was named."""
-
-
-class _Group:
-    """Requests of a turn that are answered together."""
-
-    def __init__(self, choice: Choice) -> None:
-        self.choice = choice
-        self.numbers: list[int] = []
-        self.sents: list[Sent] = []
-        self.wanted: list[_Wanted] = []
 
 
 class _Alike:
@@ -145,32 +136,25 @@ class Inference:
     def _together(
         self, requests: Sequence[Asked], numbers: Sequence[int], started_s: float
     ) -> list[tuple[int, Response | Exception]]:
-        found: list[tuple[int, Response | Exception]] = []
-        groups: dict[_Place, _Group] = {}
-        ids: set[tuple[str, str, str]] = set()
+        reads: list[tuple[Understood, _Wanted] | Exception] = []
         now_us = self._engine.now_us()
         for number in numbers:
-            request = requests[number]
-            place = (request.project, request.endpoint, request.version)
+            one = requests[number]
             try:
-                group = groups.get(place) or _Group(self._engine.choice(*place))
-                sent, wanted = self._read(group.choice, request.request, now_us)
+                choice = self._engine.choice(one.project, one.endpoint, one.version)
+                sent, wanted = self._read(choice, one.request, now_us)
+                reads.append((Understood(choice, sent), wanted))
             except Exception as error:  # whatever it is, it is no matter of the others
-                found.append((number, error))
-                continue
-            if sent.request_id is not None:
-                named = (request.project, request.endpoint, sent.request_id)
-                if named in ids:
-                    # A repeat gets the answer of the first, which must be there before.
-                    found += self._answered(groups.values(), started_s)
-                    groups, ids = {}, set()
-                    group = _Group(group.choice)
-                ids.add(named)
-            groups[place] = group
-            group.numbers.append(number)
-            group.sents.append(sent)
-            group.wanted.append(wanted)
-        return found + self._answered(groups.values(), started_s)
+                reads.append(error)
+        sents = [read if isinstance(read, Exception) else read[0] for read in reads]
+        answers = answered(self._engine, sents, started_s=started_s)
+        found: list[tuple[int, Response | Exception]] = []
+        for number, read, answer in zip(numbers, reads, answers, strict=True):
+            if isinstance(answer, Answer) and not isinstance(read, Exception):
+                found.append((number, _encoded(read[0].choice.route.endpoint, read[1], answer)))
+            elif isinstance(answer, Exception):
+                found.append((number, answer))
+        return found
 
     def _read(self, choice: Choice, request: Request, now_us: int) -> tuple[Sent, _Wanted]:
         size = _json_bytes(request)
@@ -207,24 +191,6 @@ class Inference:
                 f"request: waited {waited_us} us, its timeout is {timeout_us} us; nothing was "
                 "scored, repeat it with more time or later"
             )
-
-    def _answered(
-        self, groups: Iterable[_Group], started_s: float
-    ) -> list[tuple[int, Response | Exception]]:
-        found: list[tuple[int, Response | Exception]] = []
-        for group in groups:
-            endpoint = group.choice.route.endpoint
-            answers: Sequence[Answer | Exception]
-            try:
-                answers = self._engine.answer(group.choice, group.sents, started_s=started_s)
-            except Exception as error:
-                answers = [error] * len(group.sents)
-            for number, wanted, answer in zip(group.numbers, group.wanted, answers, strict=True):
-                if isinstance(answer, Answer):
-                    found.append((number, _encoded(endpoint, wanted, answer)))
-                else:
-                    found.append((number, answer))
-        return found
 
 
 def _encoded(endpoint: str, wanted: _Wanted, answer: Answer) -> Response:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mainspring.core.errors import MainspringError
 from mainspring.serving.choice import Choice
 from mainspring.serving.engine import Engine
 from mainspring.serving.replay import Answer
@@ -18,7 +17,7 @@ class Understood(NamedTuple):
 
 
 def answered(
-    engine: Engine, requests: Sequence[Understood | MainspringError], *, started_s: float
+    engine: Engine, requests: Sequence[Understood | Exception], *, started_s: float
 ) -> list[Answer | Exception]:
     """Answer requests, those of one choice together, a repeat within the turn after the first.
 
@@ -27,27 +26,32 @@ def answered(
     """
     found: dict[int, Answer | Exception] = {}
     groups: dict[int, list[tuple[int, Understood]]] = {}
-    ids: set[tuple[int, str]] = set()
+    ids: set[tuple[str, str, str]] = set()
+
+    def settle() -> None:
+        for group in groups.values():
+            found.update(_group(engine, group, started_s))
+        groups.clear()
+        ids.clear()
+
     for number, request in enumerate(requests):
-        if isinstance(request, MainspringError):
+        if isinstance(request, Exception):
             found[number] = request
             continue
-        place, name = id(request.choice), request.sent.request_id
-        if name is not None and (place, name) in ids:
-            found.update(_group(engine, groups.pop(place, []), started_s))
+        route, name = request.choice.route, request.sent.request_id
         if name is not None:
-            ids.add((place, name))
-        groups.setdefault(place, []).append((number, request))
-    for group in groups.values():
-        found.update(_group(engine, group, started_s))
+            if (route.project, route.endpoint, name) in ids:
+                # A repeat gets the answer of the first, which must be there before.
+                settle()
+            ids.add((route.project, route.endpoint, name))
+        groups.setdefault(id(request.choice), []).append((number, request))
+    settle()
     return [found[number] for number in range(len(requests))]
 
 
 def _group(
     engine: Engine, group: Sequence[tuple[int, Understood]], started_s: float
 ) -> list[tuple[int, Answer | Exception]]:
-    if not group:
-        return []
     answers: Sequence[Answer | Exception]
     try:
         sents = [one.sent for _, one in group]
