@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint system old-client clean
+.PHONY: help demo test bench lint system old-client clean
 
 # The first interpreter that is new enough; PYTHON=... overrides.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -20,6 +20,7 @@ ARGS ?=
 help:
 	@echo 'make demo    set up, then run the loop on the flights of 2013 (ARGS=... is passed on)'
 	@echo 'make test    set up, then lint, types, import contract and all tests'
+	@echo 'make bench   a hundredth of each benchmark: shows that they run, not how fast anything is'
 	@echo 'make system  install the programs that tests drive (Chromium, promtool), if this is root'
 	@echo 'make old-client  install the MLflow client of 2.9 that a test drives'
 	@echo 'make lint    set up, then lint, types and import contract'
@@ -32,6 +33,14 @@ demo: $(VENV)/installed
 
 test: lint system old-client
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# Large ones take their size as an argument; peers are named by hand (docs/benchmarks.md).
+bench: $(VENV)/installed
+	@for words in 'tracking --size 0.01 --no-peer' 'client --size 0.02' 'reading --size 0.01' \
+		'search --size 0.01 --repeats 5' 'history --size 0.01 --repeats 5' 'artifacts --size 0.01' \
+		'serving --quick --only in_process start' 'calls --size 0.05 --rounds 3'; do \
+		echo "bench/$${words%% *}.py $${words#* }"; \
+		$(BIN)/python bench/$${words%% *}.py $${words#* } || exit 1; done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
