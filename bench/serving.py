@@ -22,20 +22,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import uvloop
 
 from mainspring.core.config import Config
 from mainspring.core.home import Home
 from mainspring.core.ids import Digest, Id, digest_bytes
-from mainspring.formats.model import Column, Goldens, Signature
-from mainspring.formats.routes import Arm, EndpointRoute, RouteTable, publish
+from mainspring.formats.model import Column, Goldens, Signature, read_manifest
+from mainspring.formats.routes import Arm, EndpointRoute, RouteTable, load, publish
 from mainspring.formats.wire import Ready, Welcome, Wire
 from mainspring.formats.write import build_folder, put_folder
 
@@ -70,6 +72,8 @@ def main() -> int:
             figures["start"] = start_figures(home, columns, wanted)
         if not wanted.profile and (not wanted.only or "patterns" in wanted.only):
             figures["patterns"] = pattern_figures(Path(folder), wanted)
+        if not wanted.profile and (not wanted.only or "swaps" in wanted.only):
+            figures["swaps"] = swap_figures(home, columns, wanted)
     print(json.dumps(figures, indent=2))
     return 0
 
@@ -294,8 +298,7 @@ def start_figures(home: Home, columns: Sequence[str], wanted: argparse.Namespace
                 if asking.getresponse().status != http.client.OK:
                     raise RuntimeError("the first answer was no prediction")
             taken.append(time.perf_counter() - begun)
-            text = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
-            memory = int(text.partition("\nPss:")[2].split()[0]) / 1024
+            memory = pss_mib(process.pid)
     return {
         "first_answer_s": round(statistics.median(taken), 3),
         "all": [round(one, 3) for one in taken],
@@ -329,6 +332,72 @@ def pattern_figures(folder: Path, wanted: argparse.Namespace) -> dict[str, Any] 
             ratio = statistics.median(a[what] / b[what] for a, b in pairs)
             figures[pattern][f"{what}_to_live"] = round(ratio, 2)
     return figures
+
+
+def swap_figures(
+    home: Home, columns: Sequence[str], wanted: argparse.Namespace
+) -> dict[str, Any] | str:
+    """Publish one route after another under load: every answer counts, and what the memory does."""
+    if shutil.which("wrk") is None:
+        return "wrk is not installed"
+    swaps, seconds = (100, 5) if wanted.quick else (1000, 30)
+    (route,) = load(home.routes).endpoints
+    (first,) = route.arms
+    # The same bytes but for one file, so that a model is loaded anew each time it comes.
+    versions = [first, msgspec.structs.replace(first, version="2", manifest=again(home, first))]
+    lines, script = home.root / "bodies.txt", home.root / "wrk.lua"
+    lines.write_bytes(b"\n".join(bodies(columns, 2048, 1)))
+    script.write_text(LUA % (lines, PATH), "utf-8")
+    with serving(home) as (port, process):
+        before = wrk(script, port, process.pid, 16, max(2, seconds // 5))
+        rest = pss_mib(process.pid)
+        found: dict[str, Any] = {}
+        asking = threading.Thread(
+            target=lambda: found.update(wrk(script, port, process.pid, 16, seconds))
+        )
+        asking.start()
+        begun, every = time.monotonic(), seconds / (swaps + 1)
+        for number in range(swaps):
+            arm = versions[(number + 1) % 2]
+            publish(
+                home.routes, RouteTable(number + 2, (msgspec.structs.replace(route, arms=(arm,)),))
+            )
+            time.sleep(max(0.0, begun + (number + 1) * every - time.monotonic()))
+        asking.join()
+        grown = pss_mib(process.pid) - rest
+    if not found:
+        raise RuntimeError("requests failed while routes were swapped")
+    return {
+        "swaps": swaps,
+        "requests": round(found["requests_a_second"] * seconds),
+        "failed": 0,
+        "p99_ms": round(found["p99_ms"], 2),
+        "p99_to_rest": round(found["p99_ms"] / before["p99_ms"], 2),
+        "grown_mib": round(grown, 1),
+    }
+
+
+def again(home: Home, arm: Arm) -> Digest:
+    """Store an arm's folder once more with another profile, so that it is another version."""
+
+    def blob(digest: Digest) -> Path:
+        return home.blob("default", digest)
+
+    def put(content: bytes) -> Digest:
+        path = blob(digest_bytes(content))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return digest_bytes(content)
+
+    manifest = read_manifest(blob, arm.manifest)
+    files = {name: blob(digest).read_bytes() for name, digest in manifest.files.items()}
+    return put_folder(put, {**files, "profile.json": b'{"second":true}'})
+
+
+def pss_mib(pid: int) -> float:
+    """Give the proportional set size of a process."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+    return int(text.partition("\nPss:")[2].split()[0]) / 1024
 
 
 LUA = """
