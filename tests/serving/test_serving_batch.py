@@ -316,3 +316,30 @@ def test_a_late_batch_is_late_for_each_of_its_requests(
     assert [answer.status for answer in answers] == [200] * 3
     assert [block.outputs["1"].failed for block in world.blocks()] == [[0]] * 3
     assert all(block.outputs["1"].timed_out for block in world.blocks())
+
+
+def test_an_id_belongs_to_whoever_used_it_first_on_whatever_path(
+    stored: tuple[World, dict[str, Digest]], tmp_path: Path
+) -> None:
+    _, worker = served(stored, tmp_path / "home", "fine", rollout=False)
+
+    def one(distance: float, *, pinned: bool, name: str | None) -> Request:
+        path = f"/v2/models/delay{'/versions/1' if pinned else ''}/infer"
+        inputs = [
+            tensor("origin", "BYTES", ["JFK"]),
+            tensor("distance", "FP64", [distance]),
+            tensor("hour", "INT64", [3]),
+        ]
+        parameters = {"event_time": START, "key": "a"}
+        return asked(path, {"parameters": parameters, "inputs": inputs, "id": name})
+
+    first, second, third = worker.app.answer(
+        [
+            one(1.0, pinned=True, name=None),
+            one(2.0, pinned=False, name="r1"),
+            one(3.0, pinned=True, name="r1"),
+        ]
+    )
+
+    assert [one.status for one in (first, second, third)] == [200, 200, 400]
+    worker.engine.close()

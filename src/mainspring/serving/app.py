@@ -134,7 +134,9 @@ class App:
                 responses[i] = _failed(error)
                 continue
             assert route.together is not None
-            _, places, all_asked = waiting.setdefault(id(route), (route.together, [], []))
+            # By what answers, not by route: an id may be used on several of its routes.
+            together = route.together
+            _, places, all_asked = waiting.setdefault(id(together), (together, [], []))
             places.append(i)
             all_asked.append(asked)
         for together, places, all_asked in waiting.values():

@@ -291,14 +291,14 @@ class Worker:
             Route("GET", "/version", _PROBE, rest.version),
             Route("GET", "/v1/models", _READ, rest.models),
         ]
-        scoring = self._timed(rest.invocations)
+        scoring, predict = self._timed(rest.invocations), self._timed(rest.predict)
         routes += [
             Route("POST", "/invocations", _PREDICT, together=scoring),
             Route("POST", "/endpoints/{endpoint}/invocations", _PREDICT, together=scoring),
         ]
         for path in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{version}}"):
             routes += [
-                Route("POST", path, _PREDICT, together=self._timed(rest.predict)),
+                Route("POST", path, _PREDICT, together=predict),
                 Route("GET", path, _READ, rest.model),
                 Route("GET", f"{path}/metadata", _READ, rest.metadata),
             ]
