@@ -180,3 +180,15 @@ def test_mlflows_client_of_scoring_servers_asks_for_a_frame(workers: Workers) ->
     answer = scoring.invoke(rows)
 
     assert answer.get_predictions().iloc[:, 0].tolist() == [0.5, 0.5]
+
+
+def test_tritonclient_looks_into_the_repository(client: triton.InferenceServerClient) -> None:
+    (one,) = client.get_model_repository_index()
+
+    client.load_model("delay")
+    with pytest.raises(InferenceServerException, match="decided by its routes"):
+        client.unload_model("delay")
+    with pytest.raises(InferenceServerException, match="has no route"):
+        client.load_model("other")
+
+    assert (one["name"], one["version"], one["state"]) == ("delay", "1", "READY")

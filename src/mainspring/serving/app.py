@@ -19,6 +19,7 @@ _STATUS = {
     "not_authenticated": 401,
     "not_permitted": 403,
     "not_found": 404,
+    "refused": 400,
     "unavailable": 503,
     "timed_out": 504,
 }

@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from mainspring.core.errors import NotFound
+from mainspring.core.errors import NotFound, Refused
 from mainspring.formats.routes import EndpointRoute
 from mainspring.serving.asking import EVENT_TIME, KEY, OUTPUTS
 from mainspring.serving.engine import Engine
 from mainspring.serving.http import JSON, Response
 from mainspring.serving.tensors import DATATYPES
 
-_EXTENSIONS = ("binary_tensor_data", "statistics")
+_EXTENSIONS = ("binary_tensor_data", "statistics", "model_repository")
 _VERSION = installed("mainspring")
 
 
@@ -95,6 +95,35 @@ class V2:
                     if version in (None, name)
                 ]
             }
+        )
+
+    def index(self, project: str) -> Response:
+        """List the endpoints with their versions, and why one is not served."""
+        return _json(
+            [
+                {
+                    "name": one.endpoint,
+                    "version": version,
+                    "state": "UNAVAILABLE" if one.routes is None else "READY",
+                    "reason": one.problem or "",
+                }
+                for one in self._engine.status().endpoints
+                if one.project == project
+                for version in one.versions or ("",)
+            ]
+        )
+
+    def load(self, project: str, endpoint: str) -> Response:
+        """Say that an endpoint is loaded: what the routes name is; it raises if it is not there."""
+        self._engine.route(project, endpoint)
+        return _json({})
+
+    def unload(self, project: str, endpoint: str) -> Response:
+        """Refuse: what is served is decided by the routes."""
+        self._engine.route(project, endpoint)
+        raise Refused(
+            f"endpoint {endpoint!r}: what is served is decided by its routes; take it off them on "
+            "the control plane (`mainspring endpoint`)"
         )
 
 

@@ -264,6 +264,19 @@ class Worker:
             Route("GET", "/v2", _PROBE, lambda _: self._v2.server()),
             Route("GET", "/v2/health/live", _PROBE, lambda _: Response(200, b'{"live":true}')),
             Route("GET", "/v2/health/ready", _PROBE, lambda _: self._readiness()),
+            Route("POST", "/v2/repository/index", _READ, lambda a: v2.index(a.project)),
+            Route(
+                "POST",
+                "/v2/repository/models/{endpoint}/load",
+                _READ,
+                lambda a: v2.load(a.project, a.endpoint),
+            ),
+            Route(
+                "POST",
+                "/v2/repository/models/{endpoint}/unload",
+                _READ,
+                lambda a: v2.unload(a.project, a.endpoint),
+            ),
         ]
         for path in (model, version):
             routes += [
