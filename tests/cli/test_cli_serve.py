@@ -142,3 +142,31 @@ def test_what_is_no_model_is_refused(
 
     assert said.returncode == 1
     assert told in said.stderr
+
+
+def test_a_description_does_not_lead_out_of_its_folder(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    outside = models / "linear.onnx"
+    for name in ("../elsewhere.onnx", str(outside)):
+        (folder / "MLmodel").write_text(f"flavors: {{onnx: {{data: {name!r}}}}}", "utf-8")
+
+        said = run("serve", "model", "--port", "0", directory=tmp_path)
+
+        assert (said.returncode, "no file of it" in said.stderr) == (1, True)
+
+
+def test_a_column_is_read_by_all_of_its_values_and_a_broken_file_is_named(
+    models: Path, tmp_path: Path
+) -> None:
+    late = "a,b,c\n" + "1,1,1\n" * 500 + "1.5,1,1\n"
+    (tmp_path / "late.csv").write_text(late, "utf-8")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no more")
+    arguments = (str(models / "linear.onnx"), "--columns", "a,b,c")
+    with served(*arguments, directory=tmp_path) as told:
+        fine = run("predict", "model", "late.csv", "--url", told["url"], directory=tmp_path)
+        broken = run("predict", "model", "broken.parquet", "--url", told["url"], directory=tmp_path)
+
+    assert (fine.returncode, len(fine.stdout.splitlines())) == (0, 502)
+    assert broken.returncode == 1
+    assert broken.stderr.startswith("invalid_input: file 'broken.parquet'")

@@ -22,7 +22,6 @@ VALUES_AT_ONCE = 16_000
 ROWS_AT_ONCE = 1_000
 _PATIENCE_S = 60.0
 _KEY, _EVENT_TIME = "__key__", "__event_time__"
-_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
 
 
 def predict(
@@ -50,22 +49,24 @@ def predict(
     Returns:
         0 when every row has a prediction, 1 when some have none.
     """
-    _check_ending(file)
-    rows = _scanned(file)
+    from mainspring.pipelines.row_files import check_ending, reading, scanned
+
+    rows = scanned(file)
     if output is not None:
-        _check_ending(output)
+        check_ending(output)
     config, _, directory = settings(common)
     asking = _Asking(url or _address(home_of(config, directory)), config, endpoint)
     sent = {name: name for name in asking.columns()}
     sent |= {new: old for new, old in ((_KEY, key), (_EVENT_TIME, event_time)) if old is not None}
-    present = rows.collect_schema().names()
+    with reading(file):
+        present = rows.collect_schema().names()
     missing = [old for old in sent.values() if old not in present]
     if missing:
         raise InvalidInput(
             f"file {file.name!r}: column {missing[0]!r} is missing; found {', '.join(present)}"
         )
     at_once = max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // len(sent)))
-    with closing(asking):
+    with closing(asking), reading(file):
         # A batch at a time: neither rows nor answers are ever all in memory.
         answered = (
             (batch, asking.answers(_sent(batch, sent)))
@@ -163,25 +164,6 @@ def _address(home: Any) -> str:
 
 def _each(values: str | list[str], rows: int) -> list[str]:
     return [values] * rows if isinstance(values, str) else values
-
-
-def _check_ending(path: Path) -> None:
-    if path.suffix not in _ENDINGS:
-        raise InvalidInput(f"file {path.name!r}: expected one of {', '.join(_ENDINGS)}")
-
-
-def _scanned(file: Path) -> "pl.LazyFrame":
-    import polars as pl
-
-    if not file.is_file():
-        raise NotFound(f"file {str(file)!r}: no such file")
-    match file.suffix:
-        case ".csv":
-            return pl.scan_csv(file)
-        case ".parquet":
-            return pl.scan_parquet(file)
-        case _:
-            return pl.scan_ndjson(file)
 
 
 def _written(

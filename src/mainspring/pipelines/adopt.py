@@ -20,6 +20,7 @@ from mainspring.core.errors import InvalidInput, MainspringError, NotFound, Refu
 from mainspring.core.home import Home
 from mainspring.core.ids import DEFAULT_PROJECT
 from mainspring.pipelines.models import log_model
+from mainspring.pipelines.row_files import reading, scanned
 from mainspring.store.blobs import FolderBlobs
 
 MADE_UP_ROWS = 64
@@ -95,7 +96,7 @@ def _of_folder(folder: Path, *, trust: bool) -> tuple[Any, pl.DataFrame | None]:
     example = _example(folder, found.get("saved_input_example_info"))
     match flavor:
         case "onnx":
-            return folder / flavors["onnx"]["data"], example
+            return _inside(folder, flavors["onnx"]["data"]), example
         case "lightgbm" | "xgboost" | "sklearn":
             _check_trust(folder, trust=trust)
             return _load(flavor, folder), example
@@ -129,23 +130,24 @@ def _example(folder: Path, info: Any) -> pl.DataFrame | None:
     """Read the rows that mlflow keeps beside a model, if they are a table."""
     if not isinstance(info, dict) or info.get("type") != "dataframe":
         return None
-    found = json.loads((folder / str(info["artifact_path"])).read_text("utf-8"))
+    found = json.loads(_inside(folder, info["artifact_path"]).read_text("utf-8"))
     table = pl.DataFrame(found["data"], schema=found["columns"], orient="row")
     return table if table.height > 1 else pl.concat([table, table])
 
 
+def _inside(folder: Path, name: object) -> Path:
+    """Give a file that a description names: below its folder, wherever links lead."""
+    path = (folder / str(name)).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise InvalidInput(
+            f"model {folder.name!r}: MLmodel names {str(name)[:80]!r}, no file of it"
+        )
+    return path
+
+
 def _table(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise NotFound(f"sample {str(path)!r}: no such file")
-    match path.suffix:
-        case ".csv":
-            return pl.read_csv(path)
-        case ".parquet":
-            return pl.read_parquet(path)
-        case ".jsonl" | ".ndjson":
-            return pl.read_ndjson(path)
-        case _:
-            raise InvalidInput(f"sample {path.name!r}: expected .csv, .parquet or .jsonl")
+    with reading(path):
+        return scanned(path).collect()
 
 
 def _names(model: Any, sample: pl.DataFrame | None) -> list[str]:
